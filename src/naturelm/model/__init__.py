@@ -1,0 +1,1 @@
+"""The model: configuration, ear, projector, joint model, processor, checkpoints."""

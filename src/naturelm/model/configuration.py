@@ -1,0 +1,191 @@
+"""Configuration of the three parts: the ear, the projector and the language model.
+
+Written for the two generations of transformers' configuration classes (5.17 and
+later): sub-configurations are built in `__post_init__`, and every field is plain JSON.
+"""
+
+import math
+from typing import Any, ClassVar
+
+from transformers import AutoConfig, PreTrainedConfig
+
+AUDIO_TOKEN = "<AudioHere>"
+LLAMA3_PROMPT = (
+    "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
+)
+
+
+class BeatsConfig(PreTrainedConfig):
+    """BEATs audio encoder (Chen et al. 2022, arXiv:2212.09058); the defaults are BEATs base.
+
+    `exact_mask` chooses how padding is marked. False follows the original: a patch counts as
+    padding when every sample of its (rounded) share is padding. True counts the patches that
+    the unpadded sound alone would give, so that a padded clip and an unpadded one agree exactly.
+    """
+
+    model_type = "naturelm_beats"
+
+    patch_size: int = 16  # mel bins and frames
+    embed_dim: int = 512  # of a patch, before the projection to hidden_size
+    conv_bias: bool = False
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    layer_norm_eps: float = 1e-5
+    deep_norm: bool = True
+    layer_norm_first: bool = False
+    position_conv_kernel: int = 128
+    position_conv_groups: int = 16
+    num_buckets: int = 320  # of relative positions
+    max_distance: int = 800
+    gated_position_bias: bool = True
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+    sampling_rate: int = 16_000  # Hz
+    num_mel_bins: int = 128
+    fbank_mean: float = 15.41663
+    fbank_std: float = 6.55582
+    exact_mask: bool = False
+
+    @property
+    def patches_per_column(self) -> int:
+        """Patches at one moment, from low to high frequency."""
+        return self.num_mel_bins // self.patch_size
+
+    def num_frames(self, num_samples: int) -> int:
+        """Patches that `num_samples` samples give, in time-major order."""
+        fbank_frames = max(0, 1 + (num_samples - 400) // 160)
+        return fbank_frames // self.patch_size * self.patches_per_column
+
+    @property
+    def min_samples(self) -> int:
+        """Fewest samples that give one patch column."""
+        return 400 + (self.patch_size - 1) * 160
+
+
+class NatureLMProjectorConfig(PreTrainedConfig):
+    """From frame features to language-model embeddings, window by window.
+
+    `kind` "qformer" lets learnt queries read each window; "mean" averages the window. Both
+    end in the linear projection to the language model.
+
+    `honour_mask` False follows the original: padding counts as sound and the frames after the
+    last whole window are dropped. True keeps every real frame and nothing else.
+    """
+
+    model_type = "naturelm_projector"
+
+    kind: str = "qformer"
+    window_frames: int = 17
+    stride_frames: int = 17
+    num_queries: int = 1  # per window
+    hidden_size: int = 768
+    num_hidden_layers: int = 2
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    layer_norm_eps: float = 1e-12
+    dropout: float = 0.1
+    output_layer_norm: bool = False  # before the linear projection
+    honour_mask: bool = False
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if self.kind not in ("qformer", "mean"):
+            raise ValueError(f"projector kind {self.kind!r} is not known; use 'qformer' or 'mean'")
+        super().__post_init__(**kwargs)
+
+    def num_windows(self, num_frames: int) -> int:
+        """Windows that `num_frames` frames give."""
+        if self.honour_mask:
+            beyond_first = max(0, num_frames - self.window_frames)
+            return 1 + math.ceil(beyond_first / self.stride_frames) if num_frames > 0 else 0
+        return max(0, 1 + (num_frames - self.window_frames) // self.stride_frames)
+
+    def num_tokens(self, num_frames: int) -> int:
+        """Language-model embeddings that `num_frames` frames give."""
+        return self.num_windows(num_frames) * (self.num_queries if self.kind == "qformer" else 1)
+
+
+class NatureLMConfig(PreTrainedConfig):
+    """The joint model: ear, projector, language model, and how a question is put to it.
+
+    audio_config: any registered configuration whose model keeps the ear's contract (see
+        `naturelm.model.ear`): it has `hidden_size`, `sampling_rate`, `min_samples` and
+        `num_frames(num_samples)`.
+    text_config: any causal language model's configuration.
+    text_model: where the language model's weights come from when the checkpoint leaves them
+        out: an embedded name, a folder or a hub id.
+    lora: rank, alpha, dropout and target modules of the LoRA adapter, or None.
+    prompt_template: the chat turn around one question, with one `{}`.
+    end_of_answer: text whose tokens end every answer.
+    clip_seconds: the length that the model was trained on, and the window of a long recording.
+    pad_to_clip: pad every shorter clip with zeros to `clip_seconds`, as the official model does.
+    max_clip_seconds: the longest clip that is taken as one window.
+    """
+
+    model_type = "naturelm"
+    sub_configs: ClassVar[dict[str, Any]] = {
+        "audio_config": AutoConfig,
+        "projector_config": NatureLMProjectorConfig,
+        "text_config": AutoConfig,
+    }
+
+    audio_config: Any = None
+    projector_config: Any = None
+    text_config: Any = None
+    text_model: str | None = None
+    lora: dict[str, Any] | None = None
+    prompt_template: str = LLAMA3_PROMPT
+    end_of_answer: str = "<|end_of_text|>"
+    add_bos: bool = True
+    audio_token_id: int | None = None
+    clip_seconds: float = 10.0
+    pad_to_clip: bool = False
+    max_clip_seconds: float = 60.0
+    tie_word_embeddings: bool = False
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        self.audio_config = _sub_config(self.audio_config, BeatsConfig)
+        self.projector_config = _sub_config(self.projector_config, NatureLMProjectorConfig)
+        self.text_config = _sub_config(self.text_config, None)
+        if self.prompt_template.count("{}") != 1:
+            raise ValueError(f"prompt_template needs exactly one '{{}}', got {self.prompt_template!r}")
+        if self.audio_token_id is None:
+            # One past the vocabulary: no text can hold it, and it is replaced before the embedding.
+            self.audio_token_id = self.text_config.vocab_size
+        super().__post_init__(**kwargs)
+
+    def num_audio_tokens(self, num_samples: int) -> int:
+        """Embeddings that a clip of `num_samples` samples becomes in the prompt when it is heard alone."""
+        heard = max(num_samples, self.audio_config.min_samples)
+        if not self.projector_config.honour_mask:
+            heard = self.padded_samples(num_samples)
+        return self.projector_config.num_tokens(self.audio_config.num_frames(heard))
+
+    def padded_samples(self, num_samples: int) -> int:
+        """Samples that a clip has after the least padding that the model needs."""
+        least = round(self.clip_seconds * self.audio_config.sampling_rate) if self.pad_to_clip else 0
+        return max(num_samples, self.audio_config.min_samples, least)
+
+
+def _sub_config(given: Any, default: type[PreTrainedConfig] | None) -> Any:
+    """A configuration object from an object, a dict (by its model_type) or the default."""
+    if isinstance(given, PreTrainedConfig):
+        return given
+    if isinstance(given, dict):
+        fields = dict(given)
+        model_type = fields.pop("model_type", None)
+        if model_type is None:
+            if default is None:
+                raise ValueError("text_config needs a model_type")
+            return default(**fields)
+        return AutoConfig.for_model(model_type, **fields)
+    if default is None:
+        return AutoConfig.for_model("llama")
+    return default()
+
+
+AutoConfig.register(BeatsConfig.model_type, BeatsConfig, exist_ok=True)
+AutoConfig.register(NatureLMProjectorConfig.model_type, NatureLMProjectorConfig, exist_ok=True)
+AutoConfig.register(NatureLMConfig.model_type, NatureLMConfig, exist_ok=True)
