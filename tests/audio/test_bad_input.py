@@ -80,7 +80,7 @@ def test_permission_error_from_the_system(tmp_path: Path, monkeypatch: pytest.Mo
     def forbid(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("builtins.open", forbid)
+    monkeypatch.setattr(Path, "open", forbid)
     refuse(path, str(path), "permission")
 
 
@@ -203,6 +203,16 @@ def test_mp3_that_goes_on_after_its_stated_length() -> None:
     refuse(data + data, "<bytes>", "goes on after", "-c copy")
 
 
+def test_mp3_of_varying_bit_rate_that_states_no_length() -> None:
+    file = io.BytesIO()
+    ramp = np.linspace(0, 1, 20 * RATE)[:, None]
+    sf.write(file, noise(20.0) * ramp, RATE, format="MP3", bitrate_mode="VARIABLE", compression_level=0.3)
+    data = file.getvalue()
+    data = data[data.index(data[:2], 4) :]
+    refuse(data, "<bytes>", "goes on after", "-c copy")
+    assert "goes on after" in message_of(lambda: audio_info(data))
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("rate", [RATE, 44_100])
 def test_nan_and_infinity_are_named_with_their_time(tmp_path: Path, bad: float, rate: int) -> None:
@@ -307,12 +317,12 @@ def test_source_rate_is_for_arrays_only(tmp_path: Path) -> None:
 def test_file_objects_that_cannot_be_read(tmp_path: Path) -> None:
     path = tmp_path / "tone.wav"
     path.write_bytes(encoded("WAV", 1.0))
-    with open(path, encoding="latin-1") as text:
+    with path.open(encoding="latin-1") as text:
         refuse(text, str(path), "mode 'rb'")  # type: ignore[arg-type]
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         pass
     refuse(file, str(path), "cannot be read")
-    with open(tmp_path / "new.wav", "wb") as target:
+    with (tmp_path / "new.wav").open("wb") as target:
         target.write(b"RIFF")
         refuse(target, str(tmp_path / "new.wav"), "cannot be read")
 

@@ -105,7 +105,7 @@ def test_every_sample_is_covered_and_starts_are_exact(
         size = spec.window_samples(rate)
         starts = list(spec.starts(total, rate))
         assert starts == [round(k * hop * rate) for k in range(len(starts))]
-        assert 0 <= size - length * rate < 1 + 1e-6
+        assert -1e-6 <= size - length * rate < 1
         covered = 0
         for first in starts:
             assert first <= covered < total  # no gap, and something new in each window

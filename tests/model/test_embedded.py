@@ -65,21 +65,25 @@ def write_tiny_gguf(path: Path, *, tied: bool = True, tokenizer: str = "smollm")
             kind = kind or gguf.GGMLQuantizationType.Q4_1
             writer.add_tensor(f"{name}.weight", gguf.quantize(value, kind), raw_dtype=kind)
 
+    key_rows = HIDDEN // HEADS * KV_HEADS
+    block = {
+        "attn_norm": (HIDDEN,),
+        "attn_q": (HIDDEN, HIDDEN),
+        "attn_k": (key_rows, HIDDEN),
+        "attn_v": (key_rows, HIDDEN),
+        "attn_output": (HIDDEN, HIDDEN),
+        "ffn_norm": (HIDDEN,),
+        "ffn_gate": (INNER, HIDDEN),
+        "ffn_up": (INNER, HIDDEN),
+        "ffn_down": (HIDDEN, INNER),
+    }
     add("token_embd", len(words), HIDDEN)
     add("output_norm", HIDDEN)
     if not tied:
         add("output", len(words), HIDDEN)
-    key_rows = HIDDEN // HEADS * KV_HEADS
     for i in range(LAYERS):
-        add(f"blk.{i}.attn_norm", HIDDEN)
-        add(f"blk.{i}.attn_q", HIDDEN, HIDDEN)
-        add(f"blk.{i}.attn_k", key_rows, HIDDEN)
-        add(f"blk.{i}.attn_v", key_rows, HIDDEN)
-        add(f"blk.{i}.attn_output", HIDDEN, HIDDEN)
-        add(f"blk.{i}.ffn_norm", HIDDEN)
-        add(f"blk.{i}.ffn_gate", INNER, HIDDEN)
-        add(f"blk.{i}.ffn_up", INNER, HIDDEN)
-        add(f"blk.{i}.ffn_down", HIDDEN, INNER)
+        for name, shape in block.items():
+            add(f"blk.{i}.{name}", *shape)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

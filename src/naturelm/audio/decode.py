@@ -44,8 +44,8 @@ class AudioInfo:
 def audio_info(source: AudioSource, *, source_rate: int | None = None) -> AudioInfo:
     """Describe a recording from its header, without reading its sound.
 
-    A header without a length (FLAC written to a pipe) is the exception: such a
-    recording is decoded once, to count. source_rate: Hz, for arrays only, 16 kHz if
+    A header without a length (FLAC written to a pipe, some MP3) is the exception: such
+    a recording is decoded once, to count. source_rate: Hz, for arrays only, 16 kHz if
     not given. Raises AudioError as `read_audio` does for anything that cannot be opened.
     """
     array_rate = _array_rate(source, source_rate, SAMPLE_RATE)
@@ -130,8 +130,8 @@ class SampleStream:
         self._first, self._last = frames
         self._finished_samples: int | None = None
         last = recording.frames if self._last is None else self._last
-        self.start = self._first / recording.sample_rate
-        self.end = math.inf if last is None else last / recording.sample_rate
+        self.start: float = self._first / recording.sample_rate
+        self.end: float = math.inf if last is None else last / recording.sample_rate
 
     def time_at(self, sample: int) -> float:
         """Seconds into the recording of the end of the range's first `sample` samples."""
@@ -236,6 +236,7 @@ def _count_frames(recording: Recording) -> int:
     frames = 0
     while block_frames := len(recording.read(_READ_FRAMES)):
         frames += block_frames
+    recording.check_end()
     return frames
 
 
@@ -285,7 +286,8 @@ def _one_channel(block: FloatArray, channel: int | None) -> FloatArray:
         return np.ascontiguousarray(block[:, channel])
     if block.shape[1] == 1:
         return block[:, 0]
-    mean: FloatArray = block.mean(axis=1, dtype=np.float32)
+    with np.errstate(invalid="ignore", over="ignore"):  # the caller looks for what is not finite
+        mean: FloatArray = block.mean(axis=1, dtype=np.float32)
     return mean
 
 

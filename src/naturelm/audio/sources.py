@@ -7,8 +7,9 @@ that `decode` sees either samples or an `AudioError`.
   reservoir (errors as large as the sound itself) and fails at the end of a FLAC
   file of unknown length, so files are read here as if they could not seek.
 * libsndfile shortens a cut-off WAV without a word; only its log tells.
-* libsndfile estimates the length of an MP3 that states none, and stops there even
-  if most of the sound is still to come.
+* libsndfile estimates the length of an MP3 that states none from its first frame and
+  its size, tags included, and stops there even if most of the sound is still to come.
+  Such a length counts as unknown, and sound left behind is an error.
 * An Ogg file and an MP3 without a length cannot be told from shorter ones when they
   were cut off: they are read to where they end.
 """
@@ -20,6 +21,7 @@ import re
 import shlex
 import stat
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeAlias
 
 import numpy as np
@@ -54,6 +56,7 @@ _EXACT_SEEK_SUBTYPES = re.compile(r"PCM_|FLOAT|DOUBLE")
 _MP3_SLACK_FRAMES = 4 * 1152
 _MP3_SLACK_SHARE = 0.01
 _MP3_TAIL_BYTES = 16_384
+_MP3_LENGTH_TAGS = (b"Xing", b"Info", b"VBRI")
 _SKIP_FRAMES = 65_536
 _MANY_CHANNELS = 64
 
@@ -123,7 +126,7 @@ def _check_rate(recording: Recording) -> None:
         )
 
 
-class _ForwardFile(sf.SoundFile):  # type: ignore[misc]  # soundfile has no types
+class _ForwardFile(sf.SoundFile):
     """A SoundFile that never seeks by itself (see the module's docstring)."""
 
     def seekable(self) -> bool:
@@ -137,6 +140,7 @@ class _FileRecording:
         size, head = _size_and_head(name, file)
         if size == 0:
             raise AudioError(f"{name}: is empty (0 bytes); record or copy it again")
+        self._mp3_length_stated = _states_mp3_length(file, head)
         try:
             self._file = stack.enter_context(_ForwardFile(file))
         except (sf.SoundFileError, TypeError, OSError, ValueError) as error:
@@ -155,6 +159,8 @@ class _FileRecording:
 
     def _header_frames(self) -> int | None:
         readable = int(self._file.frames)
+        if self.format == "MP3" and not self._mp3_length_stated:
+            return None
         if readable >= np.iinfo(np.int64).max:
             return None
         match = _DECLARED_AND_FOUND.search(self._file.extra_info)
@@ -195,14 +201,13 @@ class _FileRecording:
         return block
 
     def check_end(self) -> None:
-        if self.frames is None:
-            return
-        slack = 0.0
-        if self.format == "MP3":
-            slack = _MP3_SLACK_FRAMES + _MP3_SLACK_SHARE * self.frames
-        if self._position < self.frames - slack:
-            raise AudioError(self._damaged("after", self._position))
-        if self.format == "MP3" and self._position >= self.frames:
+        if self.frames is not None:
+            slack = 0.0
+            if self.format == "MP3":
+                slack = _MP3_SLACK_FRAMES + _MP3_SLACK_SHARE * self.frames
+            if self._position < self.frames - slack:
+                raise AudioError(self._damaged("after", self._position))
+        if self.format == "MP3" and self._position >= self._file.frames:
             self._check_mp3_tail()
 
     def _check_mp3_tail(self) -> None:
@@ -282,7 +287,7 @@ def _open_binary(source: object, stack: contextlib.ExitStack) -> tuple[str, Bina
         return "<bytes>", io.BytesIO(source)
     if isinstance(source, (str, os.PathLike)):
         path = os.fsdecode(source)
-        name = one_line(path) or "''"
+        name = one_line(path)
         return name, stack.enter_context(_open_path(path, name))
     if hasattr(source, "read"):
         return _use_file_object(source)
@@ -290,14 +295,16 @@ def _open_binary(source: object, stack: contextlib.ExitStack) -> tuple[str, Bina
 
 
 def _open_path(path: str, name: str) -> BinaryIO:
+    if not path:
+        raise AudioError("'': no such file; the name is empty")
     try:
         # Asked before opening, because opening a pipe that nobody writes to waits for ever.
-        mode = os.stat(path).st_mode
+        mode = Path(path).stat().st_mode
         if stat.S_ISDIR(mode):
             raise AudioError(f"{name}: is a directory; name one recording in it")
         if not stat.S_ISREG(mode):
             raise AudioError(f"{name}: is not a regular file; save the sound to a file first")
-        return open(path, "rb")
+        return Path(path).open("rb")
     except FileNotFoundError as error:
         raise AudioError(f"{name}: no such file; check the path") from error
     except PermissionError as error:
@@ -329,6 +336,18 @@ def _size_and_head(name: str, file: BinaryIO) -> tuple[int, bytes]:
     except (OSError, ValueError) as error:
         raise AudioError(_not_readable(name, error)) from error
     return size, head
+
+
+def _states_mp3_length(file: BinaryIO, head: bytes) -> bool:
+    """Whether the first MP3 frame, after any ID3v2 tag, is one that states the length."""
+    first_frame = 0
+    if head.startswith(b"ID3") and len(head) >= 10:
+        # Four bytes of seven bits, not counting the tag's own ten.
+        first_frame = 10 + sum(byte << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+    file.seek(first_frame)
+    beginning = file.read(2048)
+    file.seek(0)
+    return any(tag in beginning for tag in _MP3_LENGTH_TAGS)
 
 
 def _not_readable(name: str, error: Exception) -> str:

@@ -1,0 +1,1 @@
+"""Questions in, answers out: generation, scoring of closed sets, and the caches that they share."""
