@@ -113,7 +113,8 @@ def open_recording(source: AudioSource, array_rate: int) -> Iterator[Recording]:
             recording: Recording = _ArrayRecording(source, array_rate)
         else:
             name, file = _open_binary(source, stack)
-            recording = _FileRecording(name, file, stack)
+            path = os.fsdecode(source) if isinstance(source, (str, os.PathLike)) else None
+            recording = _FileRecording(name, file, path, stack)
         _check_rate(recording)
         yield recording
 
@@ -133,8 +134,18 @@ class _ForwardFile(sf.SoundFile):
         return False
 
 
+def _open_decoder(file: BinaryIO, path: str | None) -> _ForwardFile:
+    """Open by content, or else by the name's ending, which saves MP3 files with a broken first frame."""
+    try:
+        return _ForwardFile(file)
+    except sf.SoundFileError:
+        if path is None:
+            raise
+        return _ForwardFile(path)
+
+
 class _FileRecording:
-    def __init__(self, name: str, file: BinaryIO, stack: contextlib.ExitStack) -> None:
+    def __init__(self, name: str, file: BinaryIO, path: str | None, stack: contextlib.ExitStack) -> None:
         self.name = name
         self._bytes = file
         size, head = _size_and_head(name, file)
@@ -142,7 +153,7 @@ class _FileRecording:
             raise AudioError(f"{name}: is empty (0 bytes); record or copy it again")
         self._mp3_length_stated = _states_mp3_length(file, head)
         try:
-            self._file = stack.enter_context(_ForwardFile(file))
+            self._file = stack.enter_context(_open_decoder(file, path))
         except (sf.SoundFileError, TypeError, OSError, ValueError) as error:
             # TypeError: soundfile asks for a sample rate when a file is called *.raw.
             raise AudioError(_why_unreadable(name, head)) from error

@@ -1,0 +1,426 @@
+"""`NatureLM`: a loaded model that answers questions about recordings.
+
+The prompt puts the audio before the question, so each clip is heard once and its place in the
+language model's memory is computed once, however many questions or labels follow. Rows of a
+batch are padded on the left; a batched answer equals the answer to the query alone.
+"""
+
+import hashlib
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessorList
+from transformers.cache_utils import DynamicCache
+
+from naturelm.answer.cache import ByteLimitedCache, Prefix, clip_key, weights_stamp
+from naturelm.answer.choices import LabelTrie, split_sequences, trie_log_likelihoods
+from naturelm.answer.choosing import TokenChooser
+from naturelm.answer.clips import read_clip
+from naturelm.answer.results import (
+    NONE_ANSWER,
+    NONE_OF_THESE,
+    Answer,
+    Choice,
+    Clip,
+    GenerationOptions,
+    Query,
+    Seconds,
+    check_choices,
+)
+from naturelm.audio import AudioSource
+from naturelm.model.loading import load_model, load_processor, model_revision, open_checkpoint
+from naturelm.model.modeling import NatureLMForConditionalGeneration
+from naturelm.model.processing import NatureLMProcessor, PromptIds, left_pad
+
+DEFAULT_MODEL = "mini"
+_CACHE_BYTES = 512 * 2**20
+# Logits are (rows, nodes, vocabulary) float32: this many nodes of 128,000 entries are 512 MB.
+_MAX_TRIE_LOGITS = 2**27
+
+
+class NatureLM:
+    """A model and its processor, ready to answer. Calls from several threads take turns."""
+
+    def __init__(
+        self,
+        model: NatureLMForConditionalGeneration,
+        processor: NatureLMProcessor,
+        *,
+        name: str = "",
+        revision: str = "",
+        batch_size: int = 8,
+        cache_bytes: int = _CACHE_BYTES,
+    ) -> None:
+        self.model = model
+        self.processor = processor
+        self.name = name
+        self.revision = revision
+        self.batch_size = batch_size
+        self._heard: ByteLimitedCache[Tensor] = ByteLimitedCache(cache_bytes // 4)
+        self._prefixes: ByteLimitedCache[Prefix] = ByteLimitedCache(cache_bytes)
+        self._turn = threading.RLock()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path = DEFAULT_MODEL,
+        *,
+        revision: str | None = None,
+        llm: str | Path | None = None,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        local_files_only: bool = False,
+        batch_size: int = 8,
+        **kwargs: Any,
+    ) -> "NatureLM":
+        """Load a built-in name, a folder or a hub id, in our layout or the official one.
+
+        llm: takes the place of the language model that the checkpoint names. device: default the
+        GPU if there is one. dtype: of the language model; default bfloat16 on a GPU and float32 on
+        a CPU, where bfloat16 is slower. kwargs go to `load_model`. Raises CheckpointError.
+        """
+        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        dtype = dtype or (torch.bfloat16 if place.type == "cuda" else torch.float32)
+        found = open_checkpoint(source, revision=revision, llm=llm, local_files_only=local_files_only)
+        model = load_model(source, llm=llm, checkpoint=found, dtype=dtype, **kwargs)
+        if "device_map" not in kwargs:
+            model = model.to(place)
+        processor = load_processor(source, checkpoint=found)
+        return cls(
+            model, processor, name=str(source), revision=model_revision(found.folder), batch_size=batch_size
+        )
+
+    @property
+    def sampling_rate(self) -> int:
+        """Hz that the ear hears."""
+        return int(self.model.config.audio_config.sampling_rate)
+
+    @overload
+    def ask(self, audio: AudioSource, question: str, **kwargs: Any) -> Answer: ...
+    @overload
+    def ask(self, audio: AudioSource, question: Sequence[str], **kwargs: Any) -> list[Answer]: ...
+    @overload
+    def ask(
+        self, audio: Sequence[AudioSource], question: str | Sequence[str], **kwargs: Any
+    ) -> list[Answer]: ...
+
+    def ask(
+        self,
+        audio: AudioSource | Sequence[AudioSource],
+        question: str | Sequence[str],
+        *,
+        choices: Sequence[str] | None = None,
+        none_of_these: bool = False,
+        start: float = 0.0,
+        end: float | None = None,
+        channel: int | None = None,
+        source_rate: int | None = None,
+        options: GenerationOptions | None = None,
+    ) -> Answer | list[Answer]:
+        """Ask about whole recordings, each taken as one clip.
+
+        audio: a path, bytes, file object or array (with its `source_rate` in Hz), or a list of them.
+        question: one, or a list; every recording gets every question.
+        choices: a closed set of answers, scored instead of generating; none_of_these adds one for
+            the case that none applies.
+        start, end: the stretch in s; channel: index from 0, default the mean of all.
+
+        Returns one Answer for one recording and one question, otherwise a list, recording by
+        recording. Raises AudioError, QuestionError.
+        """
+        several = isinstance(audio, list | tuple)
+        sources: Iterable[Any] = audio if several else [audio]  # type: ignore[assignment]
+        questions = [question] if isinstance(question, str) else list(question)
+        labels = check_choices(tuple(choices), none_of_these) if choices is not None else ()
+        clips = [self.read_clip(s, start=start, end=end, channel=channel, source_rate=source_rate) for s in sources]
+        answers = self.answer([Query((clip,), q, labels) for clip in clips for q in questions], options)
+        return answers if several or not isinstance(question, str) else answers[0]
+
+    def read_clip(
+        self,
+        source: AudioSource,
+        *,
+        start: float = 0.0,
+        end: float | None = None,
+        channel: int | None = None,
+        source_rate: int | None = None,
+    ) -> Clip:
+        """A recording, or a stretch of it, as one clip; arguments as in `ask`. Raises AudioError."""
+        return read_clip(
+            source,
+            sample_rate=self.sampling_rate,
+            max_seconds=self.model.config.max_clip_seconds,
+            start=start,
+            end=end,
+            channel=channel,
+            source_rate=source_rate,
+        )
+
+    def answer(self, queries: Sequence[Query], options: GenerationOptions | None = None) -> list[Answer]:
+        """Answer queries of any mixture, in their order. Raises QuestionError."""
+        options = options or GenerationOptions()
+        prompts = [
+            self.processor.prompt_ids(query.question, [len(clip.samples) for clip in query.clips]) for query in queries
+        ]
+        answers: list[Answer | None] = [None] * len(queries)
+        with self._turn, torch.no_grad(), self.model.merging_alpha(options.merging_alpha):
+            prefixes, seconds = self._prefixes_of(queries, prompts, options)
+            for rows in self._batches(queries, prompts):
+                batch = [queries[i] for i in rows]
+                inputs = [prefixes[i] for i in rows], [prompts[i] for i in rows]
+                began = time.perf_counter()
+                if batch[0].choices:
+                    results = self._choose(*inputs, batch[0].choices)
+                else:
+                    results = self._generate(*inputs, batch, options)
+                share = (time.perf_counter() - began) / len(rows)
+                for i, result in zip(rows, results, strict=True):
+                    clip = queries[i].clips[0]
+                    answers[i] = Answer(
+                        recording=clip.recording,
+                        start=clip.start,
+                        end=clip.end,
+                        question=queries[i].question,
+                        seconds=Seconds(*seconds[i], answer=share),
+                        model=self.name,
+                        revision=self.revision,
+                        **result,
+                    )
+        return [answer for answer in answers if answer is not None]
+
+    def clear_cache(self) -> None:
+        """Forget every clip heard."""
+        with self._turn:
+            self._heard.clear()
+            self._prefixes.clear()
+
+    # --- the shared prefix ----------------------------------------------------------------------
+
+    def _prefixes_of(
+        self, queries: Sequence[Query], prompts: Sequence[PromptIds], options: GenerationOptions
+    ) -> tuple[list[Prefix], list[tuple[float, float]]]:
+        """The prefix of every query, and the seconds that hearing and prefilling it took."""
+        stamp = weights_stamp(self.model)
+        clip_keys = [tuple(clip_key(clip.samples) for clip in query.clips) for query in queries]
+        keys = [
+            (stamp, options.merging_alpha, prompt.prefix, clips)
+            for prompt, clips in zip(prompts, clip_keys, strict=True)
+        ]
+        found = {key: self._prefixes.get(key) for key in keys}
+        new = {key: i for i, key in reversed(list(enumerate(keys))) if found[key] is None}
+        spent = {key: (0.0, 0.0) for key in keys}
+        todo = sorted(new.items(), key=lambda item: len(item[0][2]))
+        for first in range(0, len(todo), self.batch_size):
+            part = todo[first : first + self.batch_size]
+            began = time.perf_counter()
+            heard = self._hear(stamp, [(c, k) for _, i in part for c, k in zip(queries[i].clips, clip_keys[i], strict=True)])
+            hearing = (time.perf_counter() - began) / len(part)
+            embeds = [torch.cat([heard[k] for k in clip_keys[i]]) if clip_keys[i] else None for _, i in part]
+            began = time.perf_counter()
+            computed = self._prefill([prompts[i].prefix for _, i in part], embeds)
+            prefilling = (time.perf_counter() - began) / len(part)
+            for (key, _), prefix in zip(part, computed, strict=True):
+                found[key], spent[key] = prefix, (hearing, prefilling)
+                self._prefixes.put(key, prefix, prefix.nbytes)
+        seconds = [spent[key] if new.get(key) == i else (0.0, 0.0) for i, key in enumerate(keys)]
+        return [found[key] for key in keys], seconds  # type: ignore[misc]
+
+    def _hear(self, stamp: int, clips: Sequence[tuple[Clip, bytes]]) -> dict[bytes, Tensor]:
+        """Audio embeddings by clip key. Clips of one padded length share a batch, so that padding,
+        which counts as sound for official weights, is that of each clip alone."""
+        heard = {key: self._heard.get((stamp, key)) for _, key in clips}
+        groups: dict[int, dict[bytes, Clip]] = {}
+        for clip, key in clips:
+            if heard[key] is None:
+                padded = self.model.config.padded_samples(len(clip.samples))
+                groups.setdefault(padded, {})[key] = clip
+        for group in groups.values():
+            batch = self.processor.feature_extractor([clip.samples for clip in group.values()])
+            embeds = self.model.get_audio_features(
+                batch["input_values"].to(self.model.device), batch["input_features_mask"].to(self.model.device)
+            )
+            for key, embed in zip(group, embeds, strict=True):
+                heard[key] = embed
+                self._heard.put((stamp, key), embed, embed.nbytes)
+        return heard  # type: ignore[return-value]
+
+    def _prefill(self, prefixes: Sequence[tuple[int, ...]], audio: Sequence[Tensor | None]) -> list[Prefix]:
+        batch = left_pad(prefixes, self.processor.pad_token_id)
+        ids, mask = batch["input_ids"].to(self.model.device), batch["attention_mask"].to(self.model.device)
+        cache = DynamicCache()
+        self.model(
+            inputs_embeds=self.model.embed_prompt(ids, [each for each in audio if each is not None]),
+            attention_mask=mask,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        longest = ids.shape[1]
+        return [
+            Prefix(
+                tuple(
+                    (layer.keys[row, :, longest - len(own) :].clone(), layer.values[row, :, longest - len(own) :].clone())
+                    for layer in cache.layers
+                )
+            )
+            for row, own in enumerate(prefixes)
+        ]
+
+    def _batches(self, queries: Sequence[Query], prompts: Sequence[PromptIds]) -> list[list[int]]:
+        """Rows that go together: one closed set, or free answers, of like length."""
+        kinds: dict[tuple[str, ...], list[int]] = {}
+        for i, query in enumerate(queries):
+            kinds.setdefault(query.choices, []).append(i)
+        batches = []
+        for rows in kinds.values():
+            rows.sort(key=lambda i: len(prompts[i].ids))
+            batches += [rows[first : first + self.batch_size] for first in range(0, len(rows), self.batch_size)]
+        return batches
+
+    def _resume(
+        self, prefixes: Sequence[Prefix], prompts: Sequence[PromptIds], copies: int = 1
+    ) -> tuple[DynamicCache, Tensor, Tensor]:
+        """A cache of the prefixes, padded on the left, with the ids and mask of prefix and suffix.
+
+        Keys carry their positions within, so a row may stand anywhere in the cache.
+        """
+        longest = max(prefix.length for prefix in prefixes)
+        suffixes = left_pad([prompt.suffix for prompt in prompts], self.processor.pad_token_id)
+        cache = DynamicCache()
+        for index in range(len(prefixes[0].layers)):
+            keys, values = (
+                torch.stack([_pad_front(prefix.layers[index][part], longest) for prefix in prefixes]) for part in (0, 1)
+            )
+            cache.update(keys.repeat_interleave(copies, 0), values.repeat_interleave(copies, 0), index)
+        known = torch.tensor([[0] * (longest - p.length) + [1] * p.length for p in prefixes])
+        # What stands at the ids of the prefix plays no part: it is in the cache.
+        ids = torch.cat([torch.full_like(known, self.processor.pad_token_id), suffixes["input_ids"]], 1)
+        mask = torch.cat([known, suffixes["attention_mask"]], 1)
+        return cache, ids.to(self.model.device), mask.to(self.model.device)
+
+    # --- answers --------------------------------------------------------------------------------
+
+    def _generate(
+        self,
+        prefixes: Sequence[Prefix],
+        prompts: Sequence[PromptIds],
+        queries: Sequence[Query],
+        options: GenerationOptions,
+    ) -> list[dict[str, Any]]:
+        """Free answers of one batch."""
+        cache, ids, mask = self._resume(prefixes, prompts, copies=options.num_beams)
+        chooser = TokenChooser(options, [_row_seed(options.seed, q) for q in queries], ids.device)
+        beams = options.num_beams > 1
+        output = self.model.language_model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            past_key_values=cache,
+            max_new_tokens=options.max_new_tokens,
+            num_beams=options.num_beams,
+            do_sample=False,
+            logits_processor=None if beams else LogitsProcessorList([chooser]),
+            return_dict_in_generate=True,
+            output_scores=beams,
+        )
+        generated = output.sequences[:, ids.shape[1] :]
+        if beams:
+            log_probs = self.model.language_model.compute_transition_scores(
+                output.sequences, output.scores, output.beam_indices, normalize_logits=False
+            ).cpu()
+        else:
+            log_probs = torch.stack(chooser.log_probs, 1)
+        return [
+            self._free_answer(own.tolist(), scores.tolist())
+            for own, scores in zip(generated, log_probs, strict=True)
+        ]
+
+    def _free_answer(self, ids: list[int], log_probs: list[float]) -> dict[str, Any]:
+        ends = self.model.generation_config.eos_token_id
+        length = next((i + 1 for i, token in enumerate(ids) if token in ends), len(ids))
+        return {
+            "text": self.processor.decode_answer(ids[:length]),
+            "token_ids": tuple(ids[:length]),
+            "token_log_probs": tuple(log_probs[:length]),
+            "probability": _exp(sum(log_probs[:length])),
+        }
+
+    def _choose(
+        self, prefixes: Sequence[Prefix], prompts: Sequence[PromptIds], choices: tuple[str, ...]
+    ) -> list[dict[str, Any]]:
+        """Probabilities of a closed set for one batch."""
+        cache, ids, mask = self._resume(prefixes, prompts)
+        known = cache.get_seq_length()
+        root_logits = self.model(
+            inputs_embeds=self.model.get_input_embeddings()(ids[:, known:]),
+            attention_mask=mask,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+        texts = [NONE_ANSWER if label == NONE_OF_THESE else label for label in choices]
+        sequences = [self.processor.answer_ids(text) for text in texts]
+        log_likelihoods = torch.empty(len(ids), len(choices), dtype=torch.float64)
+        max_nodes = max(16, _MAX_TRIE_LOGITS // (len(ids) * root_logits.shape[1]))
+        for group in split_sequences(sequences, max_nodes):
+            trie = LabelTrie.build([sequences[i] for i in group])
+            inner = trie.inner_nodes()
+            inner_logits = self._branch(trie, inner, cache, mask)
+            log_likelihoods[:, group] = trie_log_likelihoods(trie, root_logits, inner_logits, inner).cpu()
+        return [_chosen(choices, row) for row in log_likelihoods]
+
+    def _branch(self, trie: LabelTrie, nodes: list[int], cache: DynamicCache, mask: Tensor) -> Tensor:
+        """(batch, nodes, vocabulary) logits after each node; the cache is left as it was."""
+        ids = torch.tensor([trie.tokens[node] for node in nodes], device=mask.device).expand(len(mask), -1)
+        depths = torch.tensor([trie.depths[node] for node in nodes], device=mask.device)
+        dtype = self.model.language_model.dtype
+        visible = torch.cat(
+            [
+                mask.bool()[:, None, :].expand(-1, len(nodes), -1),
+                trie.ancestor_mask(nodes).to(mask.device).expand(len(mask), -1, -1),
+            ],
+            -1,
+        )
+        hidden = torch.zeros_like(visible, dtype=dtype).masked_fill_(~visible, torch.finfo(dtype).min)
+        logits = self.model(
+            inputs_embeds=self.model.get_input_embeddings()(ids),
+            attention_mask=hidden.unsqueeze(1),
+            position_ids=mask.sum(1, keepdim=True) + depths,
+            past_key_values=cache,
+            use_cache=True,
+        ).logits
+        cache.crop(-len(nodes))  # a negative number takes that many off, in every version
+        return logits
+
+
+def _chosen(choices: tuple[str, ...], log_likelihoods: Tensor) -> dict[str, Any]:
+    probabilities = log_likelihoods.softmax(-1)
+    ranked = sorted(
+        (
+            Choice(label, float(p), float(score))
+            for label, p, score in zip(choices, probabilities, log_likelihoods, strict=True)
+        ),
+        key=lambda choice: -choice.log_likelihood,
+    )
+    return {"text": ranked[0].label, "probability": ranked[0].probability, "choices": tuple(ranked)}
+
+
+def _pad_front(states: Tensor, length: int) -> Tensor:
+    """(heads, n, size) to (heads, length, size), zeros first; they are masked."""
+    return torch.nn.functional.pad(states, (0, 0, length - states.shape[1], 0))
+
+
+def _row_seed(seed: int, query: Query) -> int:
+    """A seed of the query's own, so that a draw does not depend on what else is asked."""
+    digest = hashlib.blake2b(f"{seed}\0{query.question}".encode(), digest_size=8)
+    for clip in query.clips:
+        digest.update(clip_key(clip.samples))
+    return int.from_bytes(digest.digest(), "little") >> 1
+
+
+def _exp(log_probability: float) -> float:
+    return float(torch.tensor(log_probability, dtype=torch.float64).exp())
