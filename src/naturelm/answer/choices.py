@@ -53,7 +53,7 @@ class LabelTrie:
         return sorted({parent for parent in self.parents if parent != ROOT})
 
     def ancestor_mask(self, nodes: Sequence[int]) -> Tensor:
-        """(n, n) bool: whether node i may see node j, an ancestor or itself. Ancestors of a node must be in `nodes`."""
+        """(n, n) bool: whether node i may see node j, itself or an ancestor; ancestors must be in `nodes`."""
         place = {node: i for i, node in enumerate(nodes)}
         mask = torch.eye(len(nodes), dtype=torch.bool)
         for row, node in enumerate(nodes):
@@ -82,7 +82,9 @@ def split_sequences(sequences: Sequence[tuple[int, ...]], max_nodes: int) -> lis
     return groups
 
 
-def trie_log_likelihoods(trie: LabelTrie, root_logits: Tensor, inner_logits: Tensor, inner: Sequence[int]) -> Tensor:
+def trie_log_likelihoods(
+    trie: LabelTrie, root_logits: Tensor, inner_logits: Tensor, inner: Sequence[int]
+) -> Tensor:
     """Sum of the token log probabilities of each label.
 
     root_logits: (batch, vocabulary) after the prompt; inner_logits: (batch, len(inner),

@@ -26,7 +26,9 @@ def read_clip(
     Raises AudioError when it cannot be read, is shorter than 10 ms, longer than `max_seconds`
     or nothing but zeros.
     """
-    info = audio_info(source, source_rate=source_rate or (sample_rate if isinstance(source, np.ndarray) else None))
+    info = audio_info(
+        source, source_rate=source_rate or (sample_rate if isinstance(source, np.ndarray) else None)
+    )
     stop = info.duration if end is None else min(end, info.duration)
     if stop - start > max_seconds:
         raise AudioError(
@@ -57,11 +59,11 @@ def iter_clips(
 
     Raises AudioError when the recording cannot be read; a silent window is left to `check_clip`.
     """
+    name = audio_info(source).name
     if spec.length > max_seconds:
         raise AudioError(
-            f"{source}: windows of {spec.length:g} s; the model takes at most {max_seconds:g} s, so ask for shorter ones"
+            f"{name}: windows of {spec.length:g} s; the model takes at most {max_seconds:g} s; ask for shorter ones"
         )
-    name = audio_info(source).name
     for window in iter_windows(source, spec, sample_rate=sample_rate, channel=channel, start=start, end=end):
         samples = window.samples[: window.num_samples]
         if window.index == 0 and len(samples) < MIN_SECONDS * sample_rate:

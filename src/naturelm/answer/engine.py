@@ -36,8 +36,8 @@ from naturelm.audio import AudioSource
 from naturelm.model.loading import load_model, load_processor, model_revision, open_checkpoint
 from naturelm.model.modeling import NatureLMForConditionalGeneration
 from naturelm.model.processing import NatureLMProcessor, PromptIds, left_pad
+from naturelm.model.registry import DEFAULT_MODEL
 
-DEFAULT_MODEL = "mini"
 _CACHE_BYTES = 512 * 2**20
 # Logits are (rows, nodes, vocabulary) float32: this many nodes of 128,000 entries are 512 MB.
 _MAX_TRIE_LOGITS = 2**27
@@ -108,8 +108,7 @@ class NatureLM:
     def ask(
         self, audio: Sequence[AudioSource], question: str | Sequence[str], **kwargs: Any
     ) -> list[Answer]: ...
-
-    def ask(
+    def ask(  # type: ignore[misc]  # the overloads leave the options below to it
         self,
         audio: AudioSource | Sequence[AudioSource],
         question: str | Sequence[str],
@@ -137,7 +136,9 @@ class NatureLM:
         sources: Iterable[Any] = audio if several else [audio]  # type: ignore[assignment]
         questions = [question] if isinstance(question, str) else list(question)
         labels = check_choices(tuple(choices), none_of_these) if choices is not None else ()
-        clips = [self.read_clip(s, start=start, end=end, channel=channel, source_rate=source_rate) for s in sources]
+        clips = [
+            self.read_clip(s, start=start, end=end, channel=channel, source_rate=source_rate) for s in sources
+        ]
         answers = self.answer([Query((clip,), q, labels) for clip in clips for q in questions], options)
         return answers if several or not isinstance(question, str) else answers[0]
 
@@ -165,7 +166,8 @@ class NatureLM:
         """Answer queries of any mixture, in their order. Raises QuestionError."""
         options = options or GenerationOptions()
         prompts = [
-            self.processor.prompt_ids(query.question, [len(clip.samples) for clip in query.clips]) for query in queries
+            self.processor.prompt_ids(query.question, [len(clip.samples) for clip in query.clips])
+            for query in queries
         ]
         answers: list[Answer | None] = [None] * len(queries)
         with self._turn, torch.no_grad(), self.model.merging_alpha(options.merging_alpha):
@@ -213,12 +215,14 @@ class NatureLM:
         ]
         found = {key: self._prefixes.get(key) for key in keys}
         new = {key: i for i, key in reversed(list(enumerate(keys))) if found[key] is None}
-        spent = {key: (0.0, 0.0) for key in keys}
+        spent = dict.fromkeys(keys, (0.0, 0.0))
         todo = sorted(new.items(), key=lambda item: len(item[0][2]))
         for first in range(0, len(todo), self.batch_size):
             part = todo[first : first + self.batch_size]
             began = time.perf_counter()
-            heard = self._hear(stamp, [(c, k) for _, i in part for c, k in zip(queries[i].clips, clip_keys[i], strict=True)])
+            heard = self._hear(
+                stamp, [(c, k) for _, i in part for c, k in zip(queries[i].clips, clip_keys[i], strict=True)]
+            )
             hearing = (time.perf_counter() - began) / len(part)
             embeds = [torch.cat([heard[k] for k in clip_keys[i]]) if clip_keys[i] else None for _, i in part]
             began = time.perf_counter()
@@ -242,7 +246,8 @@ class NatureLM:
         for group in groups.values():
             batch = self.processor.feature_extractor([clip.samples for clip in group.values()])
             embeds = self.model.get_audio_features(
-                batch["input_values"].to(self.model.device), batch["input_features_mask"].to(self.model.device)
+                batch["input_values"].to(self.model.device),
+                batch["input_features_mask"].to(self.model.device),
             )
             for key, embed in zip(group, embeds, strict=True):
                 heard[key] = embed
@@ -264,7 +269,10 @@ class NatureLM:
         return [
             Prefix(
                 tuple(
-                    (layer.keys[row, :, longest - len(own) :].clone(), layer.values[row, :, longest - len(own) :].clone())
+                    (
+                        layer.keys[row, :, longest - len(own) :].clone(),
+                        layer.values[row, :, longest - len(own) :].clone(),
+                    )
                     for layer in cache.layers
                 )
             )
@@ -279,7 +287,9 @@ class NatureLM:
         batches = []
         for rows in kinds.values():
             rows.sort(key=lambda i: len(prompts[i].ids))
-            batches += [rows[first : first + self.batch_size] for first in range(0, len(rows), self.batch_size)]
+            batches += [
+                rows[first : first + self.batch_size] for first in range(0, len(rows), self.batch_size)
+            ]
         return batches
 
     def _resume(
@@ -294,7 +304,8 @@ class NatureLM:
         cache = DynamicCache()
         for index in range(len(prefixes[0].layers)):
             keys, values = (
-                torch.stack([_pad_front(prefix.layers[index][part], longest) for prefix in prefixes]) for part in (0, 1)
+                torch.stack([_pad_front(prefix.layers[index][part], longest) for prefix in prefixes])
+                for part in (0, 1)
             )
             cache.update(keys.repeat_interleave(copies, 0), values.repeat_interleave(copies, 0), index)
         known = torch.tensor([[0] * (longest - p.length) + [1] * p.length for p in prefixes])

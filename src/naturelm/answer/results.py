@@ -23,7 +23,7 @@ class GenerationOptions:
     top_k: int = 0  # sample among the k likeliest tokens; 0: all
     top_p: float = 1.0  # sample among the likeliest tokens that hold this probability together
     seed: int = 0  # of the sampling; an answer depends on it and on its own query alone
-    merging_alpha: float = 1.0  # scales the LoRA adapter for this call: 1 as trained, 0 the bare language model
+    merging_alpha: float = 1.0  # scales the LoRA adapter, for this call: 1 as trained, 0 without it
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1 or self.num_beams < 1 or self.top_k < 0:
@@ -36,7 +36,10 @@ class GenerationOptions:
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """Sound for the model. samples: (n,) float32 in [-1, 1] at the ear's rate; start, end: s in the recording."""
+    """Sound for the model.
+
+    samples: (n,) float32 in [-1, 1] at the ear's rate. start, end: s in the recording.
+    """
 
     samples: np.ndarray
     recording: str = "<array>"
@@ -55,7 +58,10 @@ class Query:
 
 @dataclass(frozen=True)
 class Choice:
-    """One label of a closed set. probability: among the set; log_likelihood: natural log, of the label's tokens."""
+    """One label of a closed set.
+
+    probability: among the set. log_likelihood: natural logarithm, of all of the label's tokens.
+    """
 
     label: str
     probability: float
@@ -118,7 +124,9 @@ def check_choices(choices: tuple[str, ...], none_of_these: bool) -> tuple[str, .
     """The closed set, stripped, with `None of these` last if wished. Raises QuestionError."""
     labels = [label.strip() for label in choices]
     if not labels:
-        raise QuestionError("choices are empty; give at least one label, or leave choices out for a free answer")
+        raise QuestionError(
+            "choices are empty; give at least one label, or leave choices out for a free answer"
+        )
     if "" in labels:
         raise QuestionError(f"choice {labels.index('') + 1} of {len(labels)} is empty; take it out")
     if none_of_these:

@@ -9,7 +9,7 @@ being a float mask.
 
 import math
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +28,7 @@ class BeatsModel(PreTrainedModel):
     config_class = BeatsConfig
     base_model_prefix = "beats"
     main_input_name = "input_values"
-    _no_split_modules = ["BeatsLayer"]
+    _no_split_modules: ClassVar[list[str]] = ["BeatsLayer"]
     _supports_sdpa = True
 
     def __init__(self, config: BeatsConfig) -> None:
@@ -100,7 +100,9 @@ class BeatsModel(PreTrainedModel):
         bias = self._position_bias(hidden.shape[1], hidden.device)
         keys = None
         if real is not None and not bool(real.all()):
-            keys = torch.zeros_like(real, dtype=hidden.dtype).masked_fill_(~real, torch.finfo(hidden.dtype).min)
+            keys = torch.zeros_like(real, dtype=hidden.dtype).masked_fill_(
+                ~real, torch.finfo(hidden.dtype).min
+            )
             keys = keys[:, None, None, :]
         for layer in self.layers:
             hidden = layer(hidden, bias, keys)
@@ -165,7 +167,7 @@ class BeatsAttention(nn.Module):
             self.gate = nn.Linear(self.head_dim, 8)
             self.gate_scale = nn.Parameter(torch.ones(1, self.num_heads, 1, 1))
         else:
-            self.gate = None
+            self.gate = None  # type: ignore[assignment]
 
     def forward(self, hidden: Tensor, bias: Tensor, keys: Tensor | None) -> Tensor:
         batch, length, width = hidden.shape

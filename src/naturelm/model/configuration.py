@@ -10,9 +10,7 @@ from typing import Any, ClassVar
 from transformers import AutoConfig, PreTrainedConfig
 
 AUDIO_TOKEN = "<AudioHere>"
-LLAMA3_PROMPT = (
-    "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
-)
+LLAMA3_PROMPT = "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
 
 
 class BeatsConfig(PreTrainedConfig):

@@ -1,7 +1,7 @@
 """Clips of unlike lengths to one padded batch with its mask."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ class NatureLMFeatureExtractor(SequenceFeatureExtractor):
     pad_to_samples: a shorter clip is padded to this many samples, masked.
     """
 
-    model_input_names = ["input_values", "input_features_mask"]
+    model_input_names: ClassVar[list[str]] = ["input_values", "input_features_mask"]
 
     def __init__(
         self, sampling_rate: int = 16_000, min_samples: int = 2_800, pad_to_samples: int = 0, **kwargs: Any
@@ -60,7 +60,9 @@ class NatureLMFeatureExtractor(SequenceFeatureExtractor):
         clips = [np.asarray(clip, dtype=np.float32) for clip in ([raw_speech] if single else raw_speech)]
         for index, clip in enumerate(clips):
             if clip.ndim != 1:
-                raise AudioError(f"clip {index} has shape {clip.shape}; the model takes mono, shape (samples,)")
+                raise AudioError(
+                    f"clip {index} has shape {clip.shape}; the model takes mono, shape (samples,)"
+                )
         length = max([self.min_samples, self.pad_to_samples, *(len(clip) for clip in clips)])
         values = np.zeros((len(clips), length), dtype=np.float32)
         mask = np.zeros((len(clips), length), dtype=bool)

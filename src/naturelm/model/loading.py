@@ -10,18 +10,26 @@ import json
 import pickle
 import re
 import struct
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers.utils import logging as transformers_logging
 
 from naturelm.errors import CheckpointError
 from naturelm.model import official
@@ -31,10 +39,7 @@ from naturelm.model.embedded import EMBEDDED_LLMS, ensure_embedded_llm
 from naturelm.model.modeling import NatureLMForConditionalGeneration
 from naturelm.model.official import shorten
 from naturelm.model.processing import NatureLMProcessor
-
-CHECKPOINTS_FOLDER = Path(__file__).parent.parent / "checkpoints"
-BUILT_IN_MODELS = MappingProxyType({"mini": CHECKPOINTS_FOLDER / "mini"})
-OFFICIAL_MODEL = "EarthSpeciesProject/NatureLM-audio"
+from naturelm.model.registry import BUILT_IN_MODELS, OFFICIAL_MODEL
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _NEEDED_FILES = ["*.json", "*.safetensors", "tokenizer.model", "*.txt", "*.jinja"]
@@ -92,15 +97,19 @@ def open_checkpoint(
             "give a NatureLM-audio checkpoint in our layout or the official one"
         )
     try:
-        config = NatureLMConfig(**{k: v for k, v in fields.items() if k not in ("model_type", "architectures")})
+        config = NatureLMConfig(
+            **{k: v for k, v in fields.items() if k not in ("model_type", "architectures")}
+        )
     except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{folder}: config.json: {_one_line(error)}") from error
     named = str(llm or config.text_model or "")
     has_tokenizer = (folder / "tokenizer.json").exists()
-    llm_folder = resolve_llm(named, local_files_only=local_files_only) if named and not has_tokenizer else None
-    if llm_folder is None and not has_tokenizer:
-        raise CheckpointError(f"{folder}: no tokenizer.json, and config.json names no text_model; save the processor too")
-    return Checkpoint(folder, fields, config, _load_tokenizer(llm_folder or folder), llm_folder)
+    own_llm = resolve_llm(named, local_files_only=local_files_only) if named and not has_tokenizer else None
+    if own_llm is None and not has_tokenizer:
+        raise CheckpointError(
+            f"{folder}: no tokenizer.json, and config.json names no text_model; save the processor too"
+        )
+    return Checkpoint(folder, fields, config, _load_tokenizer(own_llm or folder), own_llm)
 
 
 def load_model(
@@ -125,22 +134,25 @@ def load_model(
     tensors = read_tensors(found.folder)
     if official.is_official_config(found.fields):
         tensors = _naming(found.folder, official.translate_weights, tensors)
-    tensors = _with_language_model(tensors, found, llm, local_files_only)
-    model, info = NatureLMForConditionalGeneration.from_pretrained(
-        None,
-        config=found.config,
-        state_dict=tensors,
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,
-        **{"dtype": torch.float32, **kwargs},
-    )
+    with _quiet_unless_watched():
+        tensors = _with_language_model(tensors, found, llm, local_files_only)
+        model, info = NatureLMForConditionalGeneration.from_pretrained(
+            None,
+            config=found.config,
+            state_dict=tensors,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **{"dtype": torch.float32, **kwargs},
+        )
     _check_complete(found.folder, info)
     model.name_or_path = str(source)
     _settle_generation(model, found)
     return model.eval()
 
 
-def load_processor(source: str | Path, *, checkpoint: Checkpoint | None = None, **kwargs: Any) -> NatureLMProcessor:
+def load_processor(
+    source: str | Path, *, checkpoint: Checkpoint | None = None, **kwargs: Any
+) -> NatureLMProcessor:
     """The processor of a checkpoint; arguments as in `open_checkpoint`."""
     found = checkpoint or open_checkpoint(source, **kwargs)
     return NatureLMProcessor.from_model_config(found.config, found.tokenizer)
@@ -159,23 +171,32 @@ def load_beats(path: str | Path) -> BeatsModel:
             "use the file from its authors"
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: not a readable .pt file ({_one_line(error)}); download it again") from error
+        raise CheckpointError(
+            f"{path}: not a readable .pt file ({_one_line(error)}); download it again"
+        ) from error
     if not isinstance(content, dict) or not {"cfg", "model"} <= content.keys():
         raise CheckpointError(f"{path}: not an original BEATs checkpoint, which has 'cfg' and 'model'")
     model = BeatsModel(official.beats_config(content["cfg"]))
     tensors = _naming(path, official.translate_beats_weights, content["model"])
     expected = model.state_dict()
     wrong = [n for n in tensors.keys() & expected.keys() if tensors[n].shape != expected[n].shape]
-    _report(path, sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys()), sorted(wrong))
+    _report(
+        path,
+        sorted(expected.keys() - tensors.keys()),
+        sorted(tensors.keys() - expected.keys()),
+        sorted(wrong),
+    )
     model.load_state_dict(tensors)
     return model.eval()
 
 
-def resolve_folder(source: str | Path, *, revision: str | None = None, local_files_only: bool = False) -> Path:
+def resolve_folder(
+    source: str | Path, *, revision: str | None = None, local_files_only: bool = False
+) -> Path:
     """The folder of a built-in name, a folder, or a hub id, which is downloaded. Raises CheckpointError."""
     name = str(source)
     if name in BUILT_IN_MODELS:
-        return BUILT_IN_MODELS[name]
+        return BUILT_IN_MODELS[name].folder
     folder = Path(source)
     if folder.is_dir():
         return folder
@@ -183,7 +204,9 @@ def resolve_folder(source: str | Path, *, revision: str | None = None, local_fil
         raise CheckpointError(f"{folder}: a file; give the folder with config.json and the safetensors files")
     if not _HUB_ID.fullmatch(name):
         known = ", ".join(BUILT_IN_MODELS)
-        raise CheckpointError(f"{name}: no such folder; give a folder, a hub id like {OFFICIAL_MODEL}, or one of: {known}")
+        raise CheckpointError(
+            f"{name}: no such folder; give a folder, a hub id like {OFFICIAL_MODEL}, or one of: {known}"
+        )
     return _download(name, revision, local_files_only)
 
 
@@ -195,7 +218,9 @@ def resolve_llm(name: str, *, local_files_only: bool = False) -> Path:
         return Path(name)
     if not _HUB_ID.fullmatch(name):
         known = ", ".join(EMBEDDED_LLMS)
-        raise CheckpointError(f"language model {name}: no such folder; give a folder, a hub id, or one of: {known}")
+        raise CheckpointError(
+            f"language model {name}: no such folder; give a folder, a hub id, or one of: {known}"
+        )
     return _download(name, None, local_files_only)
 
 
@@ -207,7 +232,9 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
         try:
             tensors.update(load_file(file))
         except (SafetensorError, OSError, ValueError) as error:
-            raise CheckpointError(f"{file}: not a readable safetensors file ({_one_line(error)}); download it again") from error
+            raise CheckpointError(
+                f"{file}: not a readable safetensors file ({_one_line(error)}); download it again"
+            ) from error
     return tensors
 
 
@@ -284,7 +311,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise CheckpointError(f"{folder}: no config.json; give a NatureLM-audio checkpoint's folder") from error
+        raise CheckpointError(
+            f"{folder}: no config.json; give a NatureLM-audio checkpoint's folder"
+        ) from error
     except (ValueError, OSError) as error:
         raise CheckpointError(f"{path}: not readable JSON ({_one_line(error)}); download it again") from error
     if not isinstance(fields, dict):
@@ -303,7 +332,9 @@ def _load_text_config(folder: Path) -> Any:
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{folder}: no usable language-model config.json ({_one_line(error)})") from error
+        raise CheckpointError(
+            f"{folder}: no usable language-model config.json ({_one_line(error)})"
+        ) from error
 
 
 def _with_language_model(
@@ -314,7 +345,9 @@ def _with_language_model(
         return tensors
     named = str(llm or found.config.text_model or "")
     if not named:
-        raise CheckpointError(f"{found.folder}: the language model's weights are missing, and config.json names no text_model")
+        raise CheckpointError(
+            f"{found.folder}: the language model's weights are missing, and config.json names no text_model"
+        )
     folder = found.llm or resolve_llm(named, local_files_only=local_files_only)
     language_model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
@@ -336,7 +369,9 @@ def _naming(place: Path, translate: Any, tensors: dict[str, Tensor]) -> dict[str
     try:
         return translate(tensors)
     except CheckpointError as error:
-        raise CheckpointError(f"{place}: {error}; it was made by another version or for another model") from error
+        raise CheckpointError(
+            f"{place}: {error}; it was made by another version or for another model"
+        ) from error
 
 
 def _check_complete(folder: Path, info: dict[str, Any]) -> None:
@@ -372,6 +407,21 @@ def _settle_generation(model: NatureLMForConditionalGeneration, found: Checkpoin
     model.generation_config = settled
     # The language model generates for us once the audio is in its cache.
     model.language_model.generation_config = settled
+
+
+@contextmanager
+def _quiet_unless_watched() -> Iterator[None]:
+    """Progress bars and the report of odd tensors only on a terminal; we say ourselves what is wrong."""
+    bars, verbosity = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
+    try:
+        if not sys.stderr.isatty():
+            transformers_logging.disable_progress_bar()
+        transformers_logging.set_verbosity_error()
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()
 
 
 def _one_line(error: BaseException) -> str:

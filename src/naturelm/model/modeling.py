@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -48,7 +48,7 @@ class NatureLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
     base_model_prefix = "naturelm"
     main_input_name = "input_ids"
     input_modalities = ("audio", "text")
-    _no_split_modules = ["BeatsLayer", "LlamaDecoderLayer"]
+    _no_split_modules: ClassVar[list[str]] = ["BeatsLayer", "LlamaDecoderLayer"]
     _supports_sdpa = True
     _supports_cache_class = True
 
@@ -76,7 +76,9 @@ class NatureLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
     def get_decoder(self) -> nn.Module:
         return self.language_model.get_decoder()
 
-    def get_audio_features(self, input_values: Tensor, input_features_mask: Tensor | None = None) -> list[Tensor]:
+    def get_audio_features(
+        self, input_values: Tensor, input_features_mask: Tensor | None = None
+    ) -> list[Tensor]:
         """Hear clips.
 
         input_values: (clips, samples) float in [-1, 1] at the ear's rate.
@@ -101,7 +103,7 @@ class NatureLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
             flat = torch.cat(audio_embeds).to(embeds)
             if len(flat) != int(is_audio.sum()):
                 raise QuestionError(
-                    f"the prompt has {int(is_audio.sum())} audio placeholders for {len(flat)} audio embeddings; "
+                    f"the prompt has {int(is_audio.sum())} audio places for {len(flat)} audio embeddings; "
                     "make the prompt with this model's processor"
                 )
             embeds = embeds.masked_scatter(is_audio.unsqueeze(-1), flat)
@@ -197,7 +199,7 @@ class NatureLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
     # --- checkpoints --------------------------------------------------------------------------
 
     @classmethod
-    def from_pretrained(cls, source: str | Path | None, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+    def from_pretrained(cls, source: str | Path | None, *args: Any, **kwargs: Any) -> Any:
         """Load a folder or hub id in our layout or the official one; see `naturelm.model.loading.load_model`."""
         if source is None or kwargs.get("state_dict") is not None:
             return super().from_pretrained(source, *args, **kwargs)

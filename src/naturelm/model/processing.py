@@ -55,7 +55,7 @@ class NatureLMProcessor(ProcessorMixin):
         return cls(NatureLMFeatureExtractor.from_model_config(config), tokenizer, config)
 
     @classmethod
-    def from_pretrained(cls, source: str | Path, **kwargs: Any) -> "NatureLMProcessor":  # type: ignore[override]
+    def from_pretrained(cls, source: str | Path, **kwargs: Any) -> "NatureLMProcessor":
         """The processor of a checkpoint in our layout or the official one."""
         from naturelm.model.loading import load_processor
 
@@ -85,7 +85,8 @@ class NatureLMProcessor(ProcessorMixin):
             question = " ".join([AUDIO_MARKER] * len(clip_samples) + [question])
         elif places != len(clip_samples):
             raise QuestionError(
-                f"the question has {places} {AUDIO_TOKEN} for {len(clip_samples)} recordings; give one for each or none"
+                f"the question has {places} {AUDIO_TOKEN} for {len(clip_samples)} recordings; "
+                "give one for each or none"
             )
         parts = question.split(AUDIO_TOKEN)
         ids = [*self._head, *self._encode(parts[0], plain=True)]
@@ -124,7 +125,9 @@ class NatureLMProcessor(ProcessorMixin):
         questions = [text] if isinstance(text, str) else list(text)
         clips = [[] for _ in questions] if audio is None else [_as_clips(each) for each in audio]
         if len(clips) != len(questions):
-            raise QuestionError(f"{len(questions)} questions for {len(clips)} sets of clips; give as many of each")
+            raise QuestionError(
+                f"{len(questions)} questions for {len(clips)} sets of clips; give as many of each"
+            )
         flat = [clip for own in clips for clip in own]
         longest = max((len(clip) for clip in flat), default=0)
         rows = []

@@ -59,7 +59,9 @@ class WindowedProjector(nn.Module):
         lengths = frame_mask.sum(1) if self.config.honour_mask else [frame_mask.shape[1]] * len(frame_mask)
         real = torch.tensor([self.config.num_windows(int(n)) for n in lengths], device=frame_mask.device)
         windows = torch.arange(count, device=frame_mask.device) < real.unsqueeze(1)
-        return windows.repeat_interleave(self.config.num_queries if self.config.kind == "qformer" else 1, dim=1)
+        return windows.repeat_interleave(
+            self.config.num_queries if self.config.kind == "qformer" else 1, dim=1
+        )
 
     def _cut(self, frames: Tensor, frame_mask: Tensor) -> tuple[Tensor, Tensor]:
         """(batch, windows, window_frames, size) and (batch, windows, window_frames) bool."""

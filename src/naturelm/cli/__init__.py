@@ -1,0 +1,40 @@
+"""The command line: `naturelm ask | models | info`. Commands import what they need when they run."""
+
+import typer
+
+from naturelm.cli.ask import ask
+from naturelm.cli.info import info
+from naturelm.cli.models import models
+
+app = typer.Typer(
+    name="naturelm",
+    help="Ask recordings of nature questions in plain words.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(ask)
+app.command()(models)
+app.command()(info)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from naturelm import __version__
+
+        typer.echo(f"naturelm {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version."
+    ),
+) -> None:
+    """Ask recordings of nature questions in plain words."""
+
+
+def main() -> None:
+    """Entry point of the `naturelm` command."""
+    app()
