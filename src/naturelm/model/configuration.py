@@ -91,6 +91,12 @@ class NatureLMProjectorConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         if self.kind not in ("qformer", "mean"):
             raise ValueError(f"projector kind {self.kind!r} is not known; use 'qformer' or 'mean'")
+        if min(self.window_frames, self.stride_frames, self.num_queries) < 1:
+            raise ValueError("window_frames, stride_frames and num_queries of the projector are at least 1")
+        if self.honour_mask and self.stride_frames > self.window_frames:
+            raise ValueError(
+                "with honour_mask every frame is in a window: stride_frames is at most window_frames"
+            )
         super().__post_init__(**kwargs)
 
     def num_windows(self, num_frames: int) -> int:
@@ -149,6 +155,10 @@ class NatureLMConfig(PreTrainedConfig):
         self.text_config = _sub_config(self.text_config, None)
         if self.prompt_template.count("{}") != 1:
             raise ValueError(f"prompt_template needs exactly one '{{}}', got {self.prompt_template!r}")
+        if self.projector_config.honour_mask and not getattr(self.audio_config, "exact_mask", True):
+            raise ValueError(
+                "honour_mask counts a clip's own frames, which audio_config.exact_mask=False only estimates; set it to True"
+            )
         if self.audio_token_id is None:
             # One past the vocabulary: no text can hold it, and it is replaced before the embedding.
             self.audio_token_id = self.text_config.vocab_size
@@ -179,6 +189,8 @@ def _sub_config(given: Any, default: type[PreTrainedConfig] | None) -> Any:
                 raise ValueError("text_config needs a model_type")
             return default(**fields)
         return AutoConfig.for_model(model_type, **fields)
+    if given is not None:
+        raise ValueError(f"a sub-configuration is an object with a model_type, not {given!r}")
     if default is None:
         return AutoConfig.for_model("llama")
     return default()

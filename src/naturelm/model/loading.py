@@ -5,6 +5,7 @@ is in. Weights are read from safetensors alone; the one exception, the original 
 files, is read with `weights_only=True`, which runs no code.
 """
 
+import copy
 import hashlib
 import json
 import pickle
@@ -13,7 +14,7 @@ import struct
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,22 +87,20 @@ def open_checkpoint(
             tokenizer.add_special_tokens({"pad_token": "[PAD]"})
         text_config = _load_text_config(llm_folder)
         vocab_size = max(len(tokenizer), text_config.vocab_size)
-        try:
+        with _blaming_config(folder):
             config = official.translate_config(fields, text_config, vocab_size)
-        except (ValueError, TypeError) as error:
-            raise CheckpointError(f"{folder}: config.json: {_one_line(error)}") from error
         return Checkpoint(folder, fields, config, tokenizer, llm_folder)
     if fields.get("model_type") != NatureLMConfig.model_type:
         raise CheckpointError(
             f"{folder}: config.json is of a {fields.get('model_type', 'model of unknown type')!r}, not of NatureLM-audio; "
             "give a NatureLM-audio checkpoint in our layout or the official one"
         )
-    try:
+    if fields.get("text_config") is None:
+        raise CheckpointError(f"{folder}: config.json has no text_config; save or download the checkpoint again")
+    with _blaming_config(folder):
         config = NatureLMConfig(
             **{k: v for k, v in fields.items() if k not in ("model_type", "architectures")}
         )
-    except (ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(f"{folder}: config.json: {_one_line(error)}") from error
     named = str(llm or config.text_model or "")
     has_tokenizer = (folder / "tokenizer.json").exists()
     own_llm = resolve_llm(named, local_files_only=local_files_only) if named and not has_tokenizer else None
@@ -119,32 +118,31 @@ def load_model(
     llm: str | Path | None = None,
     local_files_only: bool = False,
     checkpoint: Checkpoint | None = None,
+    config: NatureLMConfig | None = None,
     **kwargs: Any,
 ) -> NatureLMForConditionalGeneration:
     """The joint model of a checkpoint in our layout or the official one.
 
-    source, revision, llm, local_files_only: as in `open_checkpoint`. kwargs: `dtype`,
-    `device_map`, `attn_implementation` and `quantization_config` as in transformers.
+    source, revision, llm, local_files_only: as in `open_checkpoint`. config: takes the place of
+    the checkpoint's own. kwargs: `dtype`, `device_map`, `attn_implementation` and
+    `quantization_config` as in transformers.
 
     Raises CheckpointError naming missing, extra or misshapen tensors.
     """
     found = checkpoint or open_checkpoint(
         source, revision=revision, llm=llm, local_files_only=local_files_only
     )
+    if config is not None:
+        found = replace(found, config=config)
     tensors = read_tensors(found.folder)
     if official.is_official_config(found.fields):
         tensors = _naming(found.folder, official.translate_weights, tensors)
     with _quiet_unless_watched():
         tensors = _with_language_model(tensors, found, llm, local_files_only)
-        model, info = NatureLMForConditionalGeneration.from_pretrained(
-            None,
-            config=found.config,
-            state_dict=tensors,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-            **{"dtype": torch.float32, **kwargs},
+        _check_complete(found, tensors)
+        model = NatureLMForConditionalGeneration.from_pretrained(
+            None, config=found.config, state_dict=tensors, **{"dtype": torch.float32, **kwargs}
         )
-    _check_complete(found.folder, info)
     model.name_or_path = str(source)
     _settle_generation(model, found)
     return model.eval()
@@ -155,7 +153,8 @@ def load_processor(
 ) -> NatureLMProcessor:
     """The processor of a checkpoint; arguments as in `open_checkpoint`."""
     found = checkpoint or open_checkpoint(source, **kwargs)
-    return NatureLMProcessor.from_model_config(found.config, found.tokenizer)
+    with _blaming_config(found.folder):
+        return NatureLMProcessor.from_model_config(found.config, found.tokenizer)
 
 
 def load_beats(path: str | Path) -> BeatsModel:
@@ -349,9 +348,12 @@ def _with_language_model(
             f"{found.folder}: the language model's weights are missing, and config.json names no text_model"
         )
     folder = found.llm or resolve_llm(named, local_files_only=local_files_only)
-    language_model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
-    )
+    try:
+        language_model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"{folder}: no usable language-model weights ({_one_line(error)})") from error
     rows = language_model.get_input_embeddings().weight.shape[0]
     if rows < found.config.text_config.vocab_size:
         # The official release adds a pad token at load time; its row is never read.
@@ -374,9 +376,15 @@ def _naming(place: Path, translate: Any, tensors: dict[str, Tensor]) -> dict[str
         ) from error
 
 
-def _check_complete(folder: Path, info: dict[str, Any]) -> None:
-    mismatched = [entry[0] if isinstance(entry, tuple) else str(entry) for entry in info["mismatched_keys"]]
-    _report(folder, sorted(info["missing_keys"]), sorted(info["unexpected_keys"]), mismatched)
+def _check_complete(found: Checkpoint, tensors: dict[str, Tensor]) -> None:
+    """Compare with a model without storage, so that a false configuration allocates nothing."""
+    with _blaming_config(found.folder), torch.device("meta"):
+        expected = NatureLMForConditionalGeneration(copy.deepcopy(found.config)).state_dict(keep_vars=True)
+    # A tensor that two modules share is stored once, under either name.
+    present = {id(expected[name]) for name in expected.keys() & tensors.keys()}
+    missing = [name for name, tensor in expected.items() if name not in tensors and id(tensor) not in present]
+    wrong = [n for n in expected.keys() & tensors.keys() if tensors[n].shape != expected[n].shape]
+    _report(found.folder, missing, list(tensors.keys() - expected.keys()), wrong)
 
 
 def _report(place: Path, missing: list[str], extra: list[str], misshapen: list[str]) -> None:
@@ -422,6 +430,17 @@ def _quiet_unless_watched() -> Iterator[None]:
         transformers_logging.set_verbosity(verbosity)
         if bars:
             transformers_logging.enable_progress_bar()
+
+
+@contextmanager
+def _blaming_config(folder: Path) -> Iterator[None]:
+    """config.json is input from outside: whatever fails while it becomes objects is its fault."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except Exception as error:
+        raise CheckpointError(f"{folder}: config.json cannot be used ({_one_line(error)})") from error
 
 
 def _one_line(error: BaseException) -> str:

@@ -11,7 +11,13 @@ import torch.nn.functional as F
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
-from transformers import AutoModel, AutoModelForCausalLM, GenerationMixin, PreTrainedModel
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMultimodalLM,
+    GenerationMixin,
+    PreTrainedModel,
+)
 from transformers.cache_utils import Cache
 from transformers.utils import ModelOutput
 
@@ -49,6 +55,8 @@ class NatureLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
     main_input_name = "input_ids"
     input_modalities = ("audio", "text")
     _no_split_modules: ClassVar[list[str]] = ["BeatsLayer", "LlamaDecoderLayer"]
+    # The ear and the bridge are small beside the language model, and half precision costs them accuracy.
+    _keep_in_fp32_modules_strict: ClassVar[list[str]] = ["ear", "projector"]
     _supports_sdpa = True
     _supports_cache_class = True
 
@@ -235,4 +243,5 @@ def add_lora(language_model: nn.Module, lora: dict[str, Any]) -> nn.Module:
     return inject_adapter_in_model(LoraConfig(**lora), language_model, adapter_name=LORA_ADAPTER)
 
 
-AutoModelForCausalLM.register(NatureLMConfig, NatureLMForConditionalGeneration, exist_ok=True)
+for _auto_class in (AutoModel, AutoModelForCausalLM, AutoModelForMultimodalLM):
+    _auto_class.register(NatureLMConfig, NatureLMForConditionalGeneration, exist_ok=True)
