@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
+import torch
 
 from naturelm.answer.engine import NatureLM
 from naturelm.answer.results import Answer, Clip, GenerationOptions, Query
@@ -16,12 +17,20 @@ QUESTION = "What is the common name for the focal species in the audio?"
 
 def official_like_naturelm() -> NatureLM:
     """As the official model: clips padded to one length, padding heard, the last part-window dropped."""
-    return tiny_naturelm(
+    naturelm = tiny_naturelm(
         pad_to_clip=True,
         clip_seconds=1.0,
         audio_config=tiny_beats_config(exact_mask=False),
         projector_config=tiny_projector_config(window_frames=17, stride_frames=17, honour_mask=False),
     )
+    return attentive(naturelm)
+
+
+def attentive(naturelm: NatureLM) -> NatureLM:
+    """With audio embeddings as large as words, so that a random model's answers hang on the sound."""
+    with torch.no_grad():
+        naturelm.model.projector.linear.weight.mul_(4)
+    return naturelm
 
 
 def fresh(naturelm: NatureLM, **changes: int) -> NatureLM:
@@ -33,13 +42,18 @@ def clip(seconds: float = 0.5, seed: int = 0) -> Clip:
     return Clip(noise(seconds, seed), f"{seed}.wav", 0.0, seconds)
 
 
-def query(question: str = QUESTION, seconds: float = 0.5, seed: int = 0, choices: Sequence[str] = ()) -> Query:
+def query(
+    question: str = QUESTION, seconds: float = 0.5, seed: int = 0, choices: Sequence[str] = ()
+) -> Query:
     return Query((clip(seconds, seed),), question, tuple(choices))
 
 
 def mixed_queries(count: int = 16) -> list[Query]:
     """Clips from 20 ms to 1.2 s and questions from one word to a paragraph, none like the next."""
-    return [query("Why? " + "Dog or cat. " * (i * 5 % 7), 0.02 + 0.079 * (i * 7 % 16), seed=i) for i in range(count)]
+    return [
+        query("Why? " + "Dog or cat. " * (i * 5 % 7), 0.02 + 0.079 * (i * 7 % 16), seed=i)
+        for i in range(count)
+    ]
 
 
 def assert_same(left: Sequence[Answer], right: Sequence[Answer], tolerance: float = 1e-4) -> None:
@@ -60,7 +74,9 @@ def assert_same(left: Sequence[Answer], right: Sequence[Answer], tolerance: floa
 def counted_clips(naturelm: NatureLM) -> Iterator[list[int]]:
     """A list that grows by the number of clips each time the ear hears some."""
     heard: list[int] = []
-    hook = naturelm.model.ear.register_forward_hook(lambda _module, inputs, _output: heard.append(len(inputs[0])))
+    hook = naturelm.model.ear.register_forward_hook(
+        lambda _module, inputs, _output: heard.append(len(inputs[0]))
+    )
     try:
         yield heard
     finally:

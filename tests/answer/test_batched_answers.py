@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import torch
 from asking import SHORT, assert_same, clip, fresh, mixed_queries, query
 
 from naturelm.answer.engine import NatureLM
@@ -80,7 +81,7 @@ def test_log_probs_are_those_of_the_model(naturelm: NatureLM) -> None:
         answered = ids.new_tensor([answer.token_ids])
         inputs["input_ids"] = ids.new_tensor([[*ids[0].tolist(), *answer.token_ids]])
         inputs["attention_mask"] = mask.new_ones(inputs["input_ids"].shape)
-        with naturelm.model.merging_alpha(options.merging_alpha):
+        with torch.no_grad(), naturelm.model.merging_alpha(options.merging_alpha):
             logits = naturelm.model(**inputs).logits[:, ids.shape[1] - 1 : -1]
         expected = logits.double().log_softmax(-1).gather(-1, answered.unsqueeze(-1))[0, :, 0]
         assert answer.token_log_probs == pytest.approx(expected.tolist(), abs=1e-4)

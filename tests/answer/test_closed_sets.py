@@ -12,7 +12,17 @@ from naturelm.answer.results import NONE_OF_THESE, Answer, Clip, Query
 from naturelm.errors import QuestionError
 from tiny import noise
 
-SPECIES = ("Lazuli Bunting", "Lazuli", "Lazuli Bunting male", "Dog", "Doggo", "D", "Cat", "the cat", "Örtli's 7 cats")
+SPECIES = (
+    "Lazuli Bunting",
+    "Lazuli",
+    "Lazuli Bunting male",
+    "Dog",
+    "Doggo",
+    "D",
+    "Cat",
+    "the cat",
+    "Örtli's 7 cats",
+)
 
 
 def label_by_label(naturelm: NatureLM, asked: Query, labels: tuple[str, ...]) -> list[tuple[float, int]]:
@@ -46,7 +56,9 @@ def test_scores_equal_scoring_label_by_label(either: NatureLM) -> None:
 
 
 def test_two_hundred_labels_in_several_tries(naturelm: NatureLM, monkeypatch: pytest.MonkeyPatch) -> None:
-    labels = tuple(f"{a} {b} {c}" for a in ("Dog", "Cat", "Lazuli", "Grey", "Red") for b in "abcdefgh" for c in "vwxyz")
+    labels = tuple(
+        f"{a} {b} {c}" for a in ("Dog", "Cat", "Lazuli", "Grey", "Red") for b in "abcdefgh" for c in "vwxyz"
+    )
     asked = query(seconds=0.3, choices=labels)
     (whole,) = naturelm.answer([asked])
     # No public way: the limit is memory for logits, which a tiny vocabulary never comes near.
@@ -76,7 +88,9 @@ def test_many_kinds_of_question_in_one_call(either: NatureLM) -> None:
 
 
 def test_two_clips_and_a_closed_set(naturelm: NatureLM) -> None:
-    asked = Query((clip(0.4, 1), clip(0.8, 2)), "Which is <AudioHere> and which <AudioHere>?", ("Dog", "Dog, Cat"))
+    asked = Query(
+        (clip(0.4, 1), clip(0.8, 2)), "Which is <AudioHere> and which <AudioHere>?", ("Dog", "Dog, Cat")
+    )
     (answer,) = naturelm.answer([asked])
     assert_scored_alone(naturelm, asked, answer)
 
@@ -97,7 +111,10 @@ def test_best_first_and_the_answer_is_the_best(naturelm: NatureLM) -> None:
 
 
 LABEL_SETS = st.lists(
-    st.text("abDog C't1é", min_size=1, max_size=8).map(str.strip).filter(bool), min_size=1, max_size=8, unique=True
+    st.text("abDog C't1é", min_size=1, max_size=8).map(str.strip).filter(bool),
+    min_size=1,
+    max_size=8,
+    unique=True,
 )
 
 
@@ -110,7 +127,9 @@ def test_probabilities_sum_to_one_in_any_order(naturelm: NatureLM, labels: list[
     random.shuffle(shuffled)
     second = naturelm.ask(noise(0.3), "Dog?", choices=shuffled)
     expected = {choice.label: choice.probability for choice in first.choices}
-    assert {choice.label: choice.probability for choice in second.choices} == pytest.approx(expected, abs=1e-6)
+    assert {choice.label: choice.probability for choice in second.choices} == pytest.approx(
+        expected, abs=1e-6
+    )
 
 
 @pytest.mark.parametrize(
@@ -127,7 +146,9 @@ def test_probabilities_sum_to_one_in_any_order(naturelm: NatureLM, labels: list[
         ("Dog", False, "list"),
     ],
 )
-def test_choices_that_cannot_be(naturelm: NatureLM, choices: list[str], none_of_these: bool, words: str) -> None:
+def test_choices_that_cannot_be(
+    naturelm: NatureLM, choices: list[str], none_of_these: bool, words: str
+) -> None:
     with pytest.raises(QuestionError) as error:
         naturelm.ask(noise(0.3), "Dog?", choices=choices, none_of_these=none_of_these)
     assert words in one_line(error)

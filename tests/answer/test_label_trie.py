@@ -8,7 +8,9 @@ from naturelm.answer.choices import ROOT, LabelTrie, split_sequences, trie_log_l
 
 # Few tokens and short sequences: shared beginnings, and one sequence inside another, come up often.
 TOKENS = st.integers(0, 3)
-SEQUENCES = st.lists(st.lists(TOKENS, min_size=1, max_size=6).map(tuple), min_size=1, max_size=12, unique=True)
+SEQUENCES = st.lists(
+    st.lists(TOKENS, min_size=1, max_size=6).map(tuple), min_size=1, max_size=12, unique=True
+)
 
 
 @given(SEQUENCES)
@@ -26,7 +28,9 @@ def test_paths_spell_the_sequences(sequences: list[tuple[int, ...]]) -> None:
 @given(SEQUENCES)
 def test_a_node_sees_its_ancestors_and_itself_alone(sequences: list[tuple[int, ...]]) -> None:
     trie = LabelTrie.build(sequences)
-    beginning = {node: sequences[i][: d + 1] for i, path in enumerate(trie.paths) for d, node in enumerate(path)}
+    beginning = {
+        node: sequences[i][: d + 1] for i, path in enumerate(trie.paths) for d, node in enumerate(path)
+    }
     inner = trie.inner_nodes()
     assert inner == [n for n in range(len(trie.tokens)) if n in trie.parents]
     mask = trie.ancestor_mask(inner)
@@ -35,7 +39,9 @@ def test_a_node_sees_its_ancestors_and_itself_alone(sequences: list[tuple[int, .
 
 
 @given(SEQUENCES, st.integers(1, 20))
-def test_groups_hold_every_sequence_once_within_the_limit(sequences: list[tuple[int, ...]], limit: int) -> None:
+def test_groups_hold_every_sequence_once_within_the_limit(
+    sequences: list[tuple[int, ...]], limit: int
+) -> None:
     groups = split_sequences(sequences, limit)
     assert sorted(i for group in groups for i in group) == list(range(len(sequences)))
     for group in groups:
@@ -65,4 +71,6 @@ def test_log_likelihoods_are_sums_along_the_paths(sequences: list[tuple[int, ...
             sum(float(logits[trie.parents[n]].double().log_softmax(-1)[trie.tokens[n]]) for n in path)
             for path in trie.paths
         ]
-        torch.testing.assert_close(found[row], torch.tensor(expected, dtype=torch.float64), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            found[row], torch.tensor(expected, dtype=torch.float64), atol=1e-5, rtol=1e-5
+        )

@@ -27,7 +27,9 @@ def test_the_narrowest_sampling_is_greedy(naturelm: NatureLM, narrow: dict[str, 
     queries = mixed_queries(6)
     greedy = naturelm.answer(queries, SHORT)
     assert_same(naturelm.answer(queries, replace(SAMPLED, **narrow)), greedy)
-    assert any(a.token_ids != b.token_ids for a, b in zip(naturelm.answer(queries, SAMPLED), greedy, strict=True))
+    assert any(
+        a.token_ids != b.token_ids for a, b in zip(naturelm.answer(queries, SAMPLED), greedy, strict=True)
+    )
 
 
 def drawn_frequencies(scores: torch.Tensor, draws: int = 3000, **changes: float) -> torch.Tensor:
@@ -72,7 +74,9 @@ def test_first_tokens_of_the_model_follow_its_softmax(naturelm: NatureLM) -> Non
     log_probs = {a.token_ids[0]: a.token_log_probs[0] for a in answers}
     assert len(log_probs) == 3
     expected = torch.tensor(list(log_probs.values())).softmax(-1)
-    found = torch.tensor([sum(a.token_ids[0] == token for a in answers) for token in log_probs]) / len(answers)
+    found = torch.tensor([sum(a.token_ids[0] == token for a in answers) for token in log_probs]) / len(
+        answers
+    )
     assert_drawn_from(found, expected, len(answers))
 
 

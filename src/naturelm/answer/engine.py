@@ -22,8 +22,6 @@ from naturelm.answer.choices import LabelTrie, split_sequences, trie_log_likelih
 from naturelm.answer.choosing import TokenChooser
 from naturelm.answer.clips import read_clip
 from naturelm.answer.results import (
-    NONE_ANSWER,
-    NONE_OF_THESE,
     Answer,
     Choice,
     Clip,
@@ -31,10 +29,11 @@ from naturelm.answer.results import (
     Query,
     Seconds,
     check_choices,
+    scored_text,
 )
 from naturelm.audio import AudioSource
 from naturelm.model.loading import load_model, load_processor, model_revision, open_checkpoint
-from naturelm.model.modeling import NatureLMForConditionalGeneration
+from naturelm.model.modeling import LORA_ADAPTER, NatureLMForConditionalGeneration
 from naturelm.model.processing import NatureLMProcessor, PromptIds, left_pad
 from naturelm.model.registry import DEFAULT_MODEL
 
@@ -135,7 +134,7 @@ class NatureLM:
         several = isinstance(audio, list | tuple)
         sources: Iterable[Any] = audio if several else [audio]  # type: ignore[assignment]
         questions = [question] if isinstance(question, str) else list(question)
-        labels = check_choices(tuple(choices), none_of_these) if choices is not None else ()
+        labels = check_choices(choices, none_of_these) if choices is not None else ()
         clips = [
             self.read_clip(s, start=start, end=end, channel=channel, source_rate=source_rate) for s in sources
         ]
@@ -165,13 +164,14 @@ class NatureLM:
     def answer(self, queries: Sequence[Query], options: GenerationOptions | None = None) -> list[Answer]:
         """Answer queries of any mixture, in their order. Raises QuestionError."""
         options = options or GenerationOptions()
-        prompts = [
-            self.processor.prompt_ids(query.question, [len(clip.samples) for clip in query.clips])
-            for query in queries
-        ]
         answers: list[Answer | None] = [None] * len(queries)
         with self._turn, torch.no_grad(), self.model.merging_alpha(options.merging_alpha):
-            prefixes, seconds = self._prefixes_of(queries, prompts, options)
+            # Inside the turn, since a fast tokenizer keeps settings that a second call would change.
+            prompts = [
+                self.processor.prompt_ids(query.question, [len(clip.samples) for clip in query.clips])
+                for query in queries
+            ]
+            prefixes, seconds = self._prefixes_of(queries, prompts)
             for rows in self._batches(queries, prompts):
                 batch = [queries[i] for i in rows]
                 inputs = [prefixes[i] for i in rows], [prompts[i] for i in rows]
@@ -204,14 +204,15 @@ class NatureLM:
     # --- the shared prefix ----------------------------------------------------------------------
 
     def _prefixes_of(
-        self, queries: Sequence[Query], prompts: Sequence[PromptIds], options: GenerationOptions
+        self, queries: Sequence[Query], prompts: Sequence[PromptIds]
     ) -> tuple[list[Prefix], list[tuple[float, float]]]:
         """The prefix of every query, and the seconds that hearing and prefilling it took."""
         stamp = weights_stamp(self.model)
+        # As the layers have it now, since a caller may have scaled the adapter as well.
+        scales = tuple(layer.scaling[LORA_ADAPTER] for layer in self.model.lora_layers())
         clip_keys = [tuple(clip_key(clip.samples) for clip in query.clips) for query in queries]
         keys = [
-            (stamp, options.merging_alpha, prompt.prefix, clips)
-            for prompt, clips in zip(prompts, clip_keys, strict=True)
+            (stamp, scales, prompt.prefix, clips) for prompt, clips in zip(prompts, clip_keys, strict=True)
         ]
         found = {key: self._prefixes.get(key) for key in keys}
         new = {key: i for i, key in reversed(list(enumerate(keys))) if found[key] is None}
@@ -351,7 +352,9 @@ class NatureLM:
         ]
 
     def _free_answer(self, ids: list[int], log_probs: list[float]) -> dict[str, Any]:
-        ends = self.model.generation_config.eos_token_id
+        # What stopped it: the language model's own setting, which transformers lets be one id or several.
+        eos = self.model.language_model.generation_config.eos_token_id
+        ends = eos if isinstance(eos, list) else [eos]
         length = next((i + 1 for i, token in enumerate(ids) if token in ends), len(ids))
         return {
             "text": self.processor.decode_answer(ids[:length]),
@@ -373,8 +376,7 @@ class NatureLM:
             use_cache=True,
             logits_to_keep=1,
         ).logits[:, -1]
-        texts = [NONE_ANSWER if label == NONE_OF_THESE else label for label in choices]
-        sequences = [self.processor.answer_ids(text) for text in texts]
+        sequences = [self.processor.answer_ids(scored_text(label)) for label in choices]
         log_likelihoods = torch.empty(len(ids), len(choices), dtype=torch.float64)
         max_nodes = max(16, _MAX_TRIE_LOGITS // (len(ids) * root_logits.shape[1]))
         for group in split_sequences(sequences, max_nodes):

@@ -147,6 +147,8 @@ def check_choices(choices: Sequence[str], none_of_these: bool) -> tuple[str, ...
         if seen.get(text) == label:
             raise QuestionError(f"the choice {label!r} is given twice; give each label once")
         if text in seen:
-            raise QuestionError(f"the choices {seen[text]!r} and {label!r} are one to the model; leave one out")
+            raise QuestionError(
+                f"the choices {seen[text]!r} and {label!r} are one to the model; leave one out"
+            )
         seen[text] = label
     return tuple(labels)

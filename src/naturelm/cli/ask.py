@@ -1,6 +1,7 @@
 """`naturelm ask`: questions about recordings."""
 
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,9 +12,19 @@ from naturelm.errors import NatureLMError, QuestionError
 from naturelm.model.registry import DEFAULT_MODEL
 
 if TYPE_CHECKING:
+    import torch
+
     from naturelm.answer.results import Answer
 
 _SHOWN_CHOICES = 3
+
+
+class Precision(StrEnum):
+    """Floating-point formats that `--dtype` knows."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
 
 
 def ask(
@@ -57,6 +68,10 @@ def ask(
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the GPU if there is one.")
     ] = None,
+    dtype: Annotated[
+        Precision | None,
+        typer.Option(help="Numbers of the language model; default: float32 on a CPU, bfloat16 on a GPU."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Ask about recordings, window by window.
@@ -80,7 +95,9 @@ def ask(
             seed=seed,
             merging_alpha=merging_alpha,
         )
-        loaded = NatureLM.from_pretrained(model, llm=llm, device=device, batch_size=batch_size)
+        loaded = NatureLM.from_pretrained(
+            model, llm=llm, device=device, dtype=_torch_dtype(dtype), batch_size=batch_size
+        )
         length = loaded.model.config.clip_seconds if window is None else window
         interview = Interview(
             questions=tuple(question),
@@ -112,6 +129,12 @@ def ask(
     if not as_json:
         _print_table(answers)
     raise typer.Exit(exit_code(done, failed))
+
+
+def _torch_dtype(precision: Precision | None) -> "torch.dtype | None":
+    import torch
+
+    return None if precision is None else {p: getattr(torch, p.value) for p in Precision}[precision]
 
 
 def _read_choices(choices: str | None, choices_file: Path | None, none_of_these: bool) -> tuple[str, ...]:

@@ -96,7 +96,9 @@ def open_checkpoint(
             "give a NatureLM-audio checkpoint in our layout or the official one"
         )
     if fields.get("text_config") is None:
-        raise CheckpointError(f"{folder}: config.json has no text_config; save or download the checkpoint again")
+        raise CheckpointError(
+            f"{folder}: config.json has no text_config; save or download the checkpoint again"
+        )
     with _blaming_config(folder):
         config = NatureLMConfig(
             **{k: v for k, v in fields.items() if k not in ("model_type", "architectures")}
@@ -138,7 +140,8 @@ def load_model(
     if official.is_official_config(found.fields):
         tensors = _naming(found.folder, official.translate_weights, tensors)
     with _quiet_unless_watched():
-        tensors = _with_language_model(tensors, found, llm, local_files_only)
+        dtype = kwargs.get("dtype", torch.float32)
+        tensors = _with_language_model(tensors, found, llm, local_files_only, dtype)
         _check_complete(found, tensors)
         model = NatureLMForConditionalGeneration.from_pretrained(
             None, config=found.config, state_dict=tensors, **{"dtype": torch.float32, **kwargs}
@@ -337,7 +340,11 @@ def _load_text_config(folder: Path) -> Any:
 
 
 def _with_language_model(
-    tensors: dict[str, Tensor], found: Checkpoint, llm: str | Path | None, local_files_only: bool
+    tensors: dict[str, Tensor],
+    found: Checkpoint,
+    llm: str | Path | None,
+    local_files_only: bool,
+    dtype: torch.dtype,
 ) -> dict[str, Tensor]:
     """The tensors with the language model's own added where the checkpoint leaves them out."""
     if any(name.startswith("language_model.") and ".lora_" not in name for name in tensors):
@@ -350,7 +357,7 @@ def _with_language_model(
     folder = found.llm or resolve_llm(named, local_files_only=local_files_only)
     try:
         language_model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
+            folder, dtype=dtype, trust_remote_code=False, use_safetensors=True
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: no usable language-model weights ({_one_line(error)})") from error

@@ -59,7 +59,10 @@ class NatureLMProcessor(ProcessorMixin):
         """The processor of a checkpoint in our layout or the official one."""
         from naturelm.model.loading import load_processor
 
-        for name in ("_from_auto", "trust_remote_code"):  # from AutoProcessor; no code comes with a checkpoint
+        for name in (
+            "_from_auto",
+            "trust_remote_code",
+        ):  # from AutoProcessor; no code comes with a checkpoint
             kwargs.pop(name, None)
         return load_processor(source, **kwargs)
 
