@@ -134,7 +134,7 @@ def ask(
 def _torch_dtype(precision: Precision | None) -> "torch.dtype | None":
     import torch
 
-    return None if precision is None else {p: getattr(torch, p.value) for p in Precision}[precision]
+    return None if precision is None else getattr(torch, precision.value)
 
 
 def _read_choices(choices: str | None, choices_file: Path | None, none_of_these: bool) -> tuple[str, ...]:
