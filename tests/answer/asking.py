@@ -27,9 +27,16 @@ def official_like_naturelm() -> NatureLM:
 
 
 def attentive(naturelm: NatureLM) -> NatureLM:
-    """With audio embeddings as large as words, so that a random model's answers hang on the sound."""
+    """With larger weights: the answers of a random model then hang on the sound."""
     with torch.no_grad():
-        naturelm.model.projector.linear.weight.mul_(4)
+        for name, parameter in naturelm.model.named_parameters():
+            if "base_layer" in name:
+                parameter.mul_(4)
+            if (
+                name.startswith(("ear.layers", "ear.patch_embedding", "projector.qformer"))
+                and parameter.dim() > 1
+            ):
+                parameter.mul_(3)
     return naturelm
 
 

@@ -1,14 +1,10 @@
 """Tiny engines, made once; a test that changes weights makes its own."""
 
 import pytest
-import torch
 from asking import attentive, official_like_naturelm
 
 from naturelm.answer.engine import NatureLM
 from tiny import tiny_naturelm
-
-# Threads gain nothing on tiny models; on a busy machine waiting for them takes thirty times as long.
-torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -78,7 +78,7 @@ def other_state(model: torch.nn.Module) -> None:
 
 
 def optimizer_step(model: torch.nn.Module) -> None:
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     ids = torch.arange(3, 23).unsqueeze(0)
     model(input_ids=ids, labels=ids).loss.backward()
     optimizer.step()
@@ -186,7 +186,7 @@ def test_clear_cache_hears_again(naturelm: NatureLM) -> None:
 # --- the limit -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("cache_bytes", [0, 20_000])
+@pytest.mark.parametrize("cache_bytes", [0, 6_000])
 def test_a_small_cache_answers_rightly(naturelm: NatureLM, cache_bytes: int) -> None:
     queries = mixed_queries(6) * 2
     expected = fresh(naturelm).answer(queries, SHORT)
@@ -204,13 +204,11 @@ def test_no_cache_no_memory(naturelm: NatureLM) -> None:
 
 
 def test_the_oldest_is_forgotten_first(naturelm: NatureLM) -> None:
-    # One prefix of these is about 40 kB; this holds some of five.
-    limited = fresh(naturelm, cache_bytes=120_000)
+    # One prefix of these is 2,560 bytes; this holds two of five.
+    limited = fresh(naturelm, cache_bytes=6_000)
     sounds = [Clip(noise(0.5, seed=seed)) for seed in range(5)]
-    limited.answer([Query((sound,), QUESTION) for sound in sounds], SHORT)
-    with counted_clips(naturelm) as heard:
-        limited.answer([Query((sounds[4],), QUESTION)], SHORT)
-        assert sum(heard) == 0
+    for sound in sounds:
+        limited.answer([Query((sound,), QUESTION)], SHORT)
     (late,) = limited.answer([Query((sounds[4],), QUESTION)], SHORT)
     (early,) = limited.answer([Query((sounds[0],), QUESTION)], SHORT)
     assert late.seconds.prefill == 0 < early.seconds.prefill

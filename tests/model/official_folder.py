@@ -11,7 +11,14 @@ from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from naturelm.model.modeling import NatureLMForConditionalGeneration
-from tiny import CHATML, tiny_beats_config, tiny_model, tiny_projector_config, tiny_text_config, tiny_tokenizer
+from tiny import (
+    CHATML,
+    tiny_beats_config,
+    tiny_model,
+    tiny_projector_config,
+    tiny_text_config,
+    tiny_tokenizer,
+)
 
 _BLOCK = r"ear\.layers\.(\d+)\."
 _THEIRS = r"beats.encoder.layers.\1."
@@ -67,7 +74,9 @@ def official_tensors(model: NatureLMForConditionalGeneration) -> dict[str, Tenso
     for name, tensor in model.state_dict().items():
         if name == "ear.relative_position.weight":
             for layer in range(model.config.audio_config.num_hidden_layers):
-                tensors[f"beats.encoder.layers.{layer}.self_attn.relative_attention_bias.weight"] = tensor.clone()
+                tensors[f"beats.encoder.layers.{layer}.self_attn.relative_attention_bias.weight"] = (
+                    tensor.clone()
+                )
             continue
         pattern, theirs = next(row for row in _OFFICIAL_NAMES if re.fullmatch(row[0], name))
         tensors[re.fullmatch(pattern, name).expand(theirs)] = tensor.clone()  # type: ignore[union-attr]
@@ -76,7 +85,9 @@ def official_tensors(model: NatureLMForConditionalGeneration) -> dict[str, Tenso
     tensors["beats.encoder.pos_conv.0.weight_v"] = weight * torch.linspace(0.5, 2, weight.shape[2])
     tensors["beats.encoder.pos_conv.0.weight_g"] = weight.square().sum((0, 1), keepdim=True).sqrt()
     tensors["beats.predictor.weight"] = torch.zeros(527, 24)
-    tensors["llama_embed_tokens.weight"] = tensors["llama_model.base_model.model.model.embed_tokens.weight"].clone()
+    tensors["llama_embed_tokens.weight"] = tensors[
+        "llama_model.base_model.model.model.embed_tokens.weight"
+    ].clone()
     return tensors
 
 

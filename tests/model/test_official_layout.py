@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from official_folder import official_like_model, official_tensors, save_llm, save_official
+from official_folder import BEATS_CFG, official_like_model, official_tensors, save_llm, save_official
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, LlamaForCausalLM
@@ -163,11 +163,19 @@ def test_settings_are_translated(
     tmp_path: Path, llm: Path, original: NatureLMForConditionalGeneration
 ) -> None:
     folder = save_official(
-        tmp_path / "x", llm, official_tensors(original), second_per_window=0.5, second_stride=0.2, lora_alpha=2
+        tmp_path / "x",
+        llm,
+        official_tensors(original),
+        second_per_window=0.5,
+        second_stride=0.2,
+        lora_alpha=2,
     )
     model = load_model(folder)
     # round(1500 * seconds / 30) patches, as the original counts.
-    assert (model.config.projector_config.window_frames, model.config.projector_config.stride_frames) == (25, 10)
+    assert (model.config.projector_config.window_frames, model.config.projector_config.stride_frames) == (
+        25,
+        10,
+    )
     assert {layer.scaling["default"] for layer in model.lora_layers()} == {0.5}
     assert model.config.num_audio_tokens(160_000) == 1 + (496 - 25) // 10
 
@@ -184,9 +192,9 @@ def test_float8_matrices_become_float32(
 
 def test_ear_alone_from_the_same_tensors(tmp_path: Path, original: NatureLMForConditionalGeneration) -> None:
     """The original BEATs file has the same names without their first word."""
-    from official_folder import BEATS_CFG
-
-    own = {n.removeprefix("beats."): t for n, t in official_tensors(original).items() if n.startswith("beats.")}
+    own = {
+        n.removeprefix("beats."): t for n, t in official_tensors(original).items() if n.startswith("beats.")
+    }
     torch.save({"cfg": BEATS_CFG, "model": own}, tmp_path / "beats.pt")
     waveform = torch.from_numpy(noise(1))[None]
     with torch.no_grad():

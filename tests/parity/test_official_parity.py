@@ -61,7 +61,9 @@ class Recorded:
         if case == "a":
             return normalised
         fbank = self.config["fbank"]
-        return torch.stack([normalised[0], (self.audio["fbank_raw_b"][0] - fbank["mean"]) / (2 * fbank["std"])])
+        return torch.stack(
+            [normalised[0], (self.audio["fbank_raw_b"][0] - fbank["mean"]) / (2 * fbank["std"])]
+        )
 
 
 @pytest.fixture(scope="module")
@@ -147,9 +149,7 @@ def test_real_recording_has_no_ill_conditioned_bins(recorded: Recorded) -> None:
 
 
 def test_normalised_filter_bank(recorded: Recorded, model: NatureLMForConditionalGeneration) -> None:
-    difference = (
-        model.ear.normalised_fbank(recorded.inputs["wav_a"]) - recorded.audio["fbank_norm_a"]
-    ).abs()
+    difference = (model.ear.normalised_fbank(recorded.inputs["wav_a"]) - recorded.audio["fbank_norm_a"]).abs()
     assert difference.mean() <= 1e-5
     assert difference[recorded.audio["fbank_raw_a"] > 10].max() <= 2e-4
 

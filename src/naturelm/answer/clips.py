@@ -1,6 +1,7 @@
 """Recordings to clips that the model can take, with every fault said in one line."""
 
 import io
+import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -27,7 +28,7 @@ def read_clip(
     Raises AudioError when it cannot be read, is shorter than 10 ms, longer than `max_seconds`
     or nothing but zeros.
     """
-    if not isinstance(source, np.ndarray) and hasattr(source, "seekable") and not source.seekable():
+    if not isinstance(source, str | bytes | os.PathLike | np.ndarray) and not source.seekable():
         source = io.BytesIO(source.read())  # reading the header would use it up
     info = audio_info(
         source, source_rate=source_rate or (sample_rate if isinstance(source, np.ndarray) else None)

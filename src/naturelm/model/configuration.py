@@ -155,6 +155,10 @@ class NatureLMConfig(PreTrainedConfig):
         self.text_config = _sub_config(self.text_config, None)
         if self.prompt_template.count("{}") != 1:
             raise ValueError(f"prompt_template needs exactly one '{{}}', got {self.prompt_template!r}")
+        if not isinstance(self.end_of_answer, str):
+            raise ValueError(f"end_of_answer is a text, not {self.end_of_answer!r}")
+        if min(self.clip_seconds, self.max_clip_seconds) <= 0:
+            raise ValueError("clip_seconds and max_clip_seconds are above 0")
         if self.projector_config.honour_mask and not getattr(self.audio_config, "exact_mask", True):
             raise ValueError(
                 "honour_mask counts a clip's own frames, which audio_config.exact_mask=False only estimates; set it to True"
@@ -162,6 +166,8 @@ class NatureLMConfig(PreTrainedConfig):
         if self.audio_token_id is None:
             # One past the vocabulary: no text can hold it, and it is replaced before the embedding.
             self.audio_token_id = self.text_config.vocab_size
+        if not isinstance(self.audio_token_id, int):
+            raise ValueError(f"audio_token_id is a whole number, not {self.audio_token_id!r}")
         super().__post_init__(**kwargs)
 
     def num_audio_tokens(self, num_samples: int) -> int:

@@ -12,7 +12,7 @@ import pickle
 import re
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +28,7 @@ from huggingface_hub.errors import (
 )
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
@@ -87,7 +87,7 @@ def open_checkpoint(
             tokenizer.add_special_tokens({"pad_token": "[PAD]"})
         text_config = _load_text_config(llm_folder)
         vocab_size = max(len(tokenizer), text_config.vocab_size)
-        with _blaming_config(folder):
+        with _blaming(folder, "config.json"):
             config = official.translate_config(fields, text_config, vocab_size)
         return Checkpoint(folder, fields, config, tokenizer, llm_folder)
     if fields.get("model_type") != NatureLMConfig.model_type:
@@ -99,7 +99,7 @@ def open_checkpoint(
         raise CheckpointError(
             f"{folder}: config.json has no text_config; save or download the checkpoint again"
         )
-    with _blaming_config(folder):
+    with _blaming(folder, "config.json"):
         config = NatureLMConfig(
             **{k: v for k, v in fields.items() if k not in ("model_type", "architectures")}
         )
@@ -142,7 +142,9 @@ def load_model(
     with _quiet_unless_watched():
         dtype = kwargs.get("dtype", torch.float32)
         tensors = _with_language_model(tensors, found, llm, local_files_only, dtype)
-        _check_complete(found, tensors)
+        with _blaming(found.folder, "config.json"):
+            expected = _tensors_of(lambda: NatureLMForConditionalGeneration(copy.deepcopy(found.config)))
+        _check_complete(found.folder, expected, tensors)
         model = NatureLMForConditionalGeneration.from_pretrained(
             None, config=found.config, state_dict=tensors, **{"dtype": torch.float32, **kwargs}
         )
@@ -156,7 +158,7 @@ def load_processor(
 ) -> NatureLMProcessor:
     """The processor of a checkpoint; arguments as in `open_checkpoint`."""
     found = checkpoint or open_checkpoint(source, **kwargs)
-    with _blaming_config(found.folder):
+    with _blaming(found.folder, "config.json"):
         return NatureLMProcessor.from_model_config(found.config, found.tokenizer)
 
 
@@ -176,18 +178,18 @@ def load_beats(path: str | Path) -> BeatsModel:
         raise CheckpointError(
             f"{path}: not a readable .pt file ({_one_line(error)}); download it again"
         ) from error
-    if not isinstance(content, dict) or not {"cfg", "model"} <= content.keys():
+    if not (isinstance(content, dict) and isinstance(content.get("model"), dict) and "cfg" in content):
         raise CheckpointError(f"{path}: not an original BEATs checkpoint, which has 'cfg' and 'model'")
-    model = BeatsModel(official.beats_config(content["cfg"]))
+    if not all(isinstance(tensor, Tensor) for tensor in content["model"].values()):
+        raise CheckpointError(
+            f"{path}: its 'model' holds other things than tensors; use the file from its authors"
+        )
+    with _blaming(path, "cfg"):
+        config = official.beats_config(content["cfg"])
+        expected = _tensors_of(lambda: BeatsModel(config))
     tensors = _naming(path, official.translate_beats_weights, content["model"])
-    expected = model.state_dict()
-    wrong = [n for n in tensors.keys() & expected.keys() if tensors[n].shape != expected[n].shape]
-    _report(
-        path,
-        sorted(expected.keys() - tensors.keys()),
-        sorted(tensors.keys() - expected.keys()),
-        sorted(wrong),
-    )
+    _check_complete(path, expected, tensors)
+    model = BeatsModel(config)
     model.load_state_dict(tensors)
     return model.eval()
 
@@ -246,10 +248,10 @@ def safetensors_files(folder: Path) -> list[Path]:
     if index.exists():
         try:
             names = set(json.loads(index.read_text())["weight_map"].values())
-        except (ValueError, KeyError, AttributeError) as error:
+            # An index is input from outside: it may name files of its own folder alone.
+            files = [folder / Path(name).name for name in sorted(names)]
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise CheckpointError(f"{index}: not a weight index; download it again") from error
-        # An index is input from outside: it may name files of its own folder alone.
-        files = [folder / Path(name).name for name in sorted(names)]
         absent = [file.name for file in files if not file.is_file()]
         if absent:
             raise CheckpointError(f"{folder}: missing weight files {shorten(absent)}; download them again")
@@ -383,15 +385,18 @@ def _naming(place: Path, translate: Any, tensors: dict[str, Tensor]) -> dict[str
         ) from error
 
 
-def _check_complete(found: Checkpoint, tensors: dict[str, Tensor]) -> None:
-    """Compare with a model without storage, so that a false configuration allocates nothing."""
-    with _blaming_config(found.folder), torch.device("meta"):
-        expected = NatureLMForConditionalGeneration(copy.deepcopy(found.config)).state_dict(keep_vars=True)
+def _tensors_of(build: Callable[[], nn.Module]) -> dict[str, Tensor]:
+    """A model's tensors without storage, so that a false configuration allocates nothing."""
+    with torch.device("meta"):
+        return dict(build().state_dict(keep_vars=True))
+
+
+def _check_complete(place: Path, expected: dict[str, Tensor], tensors: dict[str, Tensor]) -> None:
     # A tensor that two modules share is stored once, under either name.
     present = {id(expected[name]) for name in expected.keys() & tensors.keys()}
     missing = [name for name, tensor in expected.items() if name not in tensors and id(tensor) not in present]
     wrong = [n for n in expected.keys() & tensors.keys() if tensors[n].shape != expected[n].shape]
-    _report(found.folder, missing, list(tensors.keys() - expected.keys()), wrong)
+    _report(place, missing, list(tensors.keys() - expected.keys()), wrong)
 
 
 def _report(place: Path, missing: list[str], extra: list[str], misshapen: list[str]) -> None:
@@ -440,14 +445,12 @@ def _quiet_unless_watched() -> Iterator[None]:
 
 
 @contextmanager
-def _blaming_config(folder: Path) -> Iterator[None]:
-    """config.json is input from outside: whatever fails while it becomes objects is its fault."""
+def _blaming(place: Path, part: str) -> Iterator[None]:
+    """A configuration is input from outside: whatever fails while it becomes objects is its fault."""
     try:
         yield
-    except CheckpointError:
-        raise
     except Exception as error:
-        raise CheckpointError(f"{folder}: config.json cannot be used ({_one_line(error)})") from error
+        raise CheckpointError(f"{place}: {part} cannot be used ({_one_line(error)})") from error
 
 
 def _one_line(error: BaseException) -> str:

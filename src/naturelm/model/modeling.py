@@ -167,6 +167,24 @@ class NatureLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         loss = F.cross_entropy(logits.float(), kept[kept != -100])
         return NatureLMOutput(loss=loss, logits=logits, past_key_values=output.past_key_values)
 
+    def prepare_inputs_for_generation(
+        self,
+        input_ids: Tensor,
+        inputs_embeds: Tensor | None = None,
+        is_first_iteration: bool | None = False,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """As in transformers; audio is for the first step, since it is in the cache from then on.
+
+        transformers 5.17 drops `input_features` after that step by itself, but not `input_values`.
+        """
+        inputs: dict[str, Any] = super().prepare_inputs_for_generation(
+            input_ids, inputs_embeds=inputs_embeds, is_first_iteration=is_first_iteration, **kwargs
+        )
+        if not is_first_iteration and kwargs.get("use_cache", True):
+            inputs.pop("input_values", None)
+        return inputs
+
     # --- LoRA ---------------------------------------------------------------------------------
 
     def lora_layers(self) -> list[LoraLayer]:

@@ -85,9 +85,7 @@ def translate_config(fields: Mapping[str, Any], text_config: Any, vocab_size: in
     text_config: of the language model that it names; vocab_size: rows with the added pad token.
     """
     if not fields.get("window_level_Qformer", True) and fields.get("use_audio_Qformer", True):
-        raise CheckpointError(
-            "config.json: window_level_Qformer is false; only the window-level Q-Former is supported"
-        )
+        raise ValueError("window_level_Qformer is false; only the window-level Q-Former is supported")
     text_config.vocab_size = vocab_size
     window = round(_PATCHES_PER_SECOND * fields.get("second_per_window", 0.333333))
     stride = round(_PATCHES_PER_SECOND * fields.get("second_stride", 0.333333))
