@@ -33,7 +33,7 @@ def main() -> None:
     sides = {"batched": batched, "one by one": one_by_one}
     together, alone = alternate(sides, options.repeats, prepare=naturelm.clear_cache)
     same = [a.token_ids for a in found["batched"]] == [a.token_ids for a in found["one by one"]]
-    print(f"ratio {alone / together:.2f}; identical answers: {same}")
+    print(f"ratio {alone.ratio(together)}; identical answers: {same}")
     print("seconds of the last round, by part:")
     parts = {
         name: [sum(getattr(a.seconds, part) for a in answers) for part in ("hear", "prefill", "answer")]

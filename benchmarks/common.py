@@ -6,6 +6,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -85,26 +86,40 @@ def noise_clip(seed: int = 0, seconds: float = 10.0) -> Clip:
     return Clip(samples.astype(np.float32), f"clip {seed}", 0.0, seconds)
 
 
+@dataclass(frozen=True)
+class Timing:
+    """Median seconds of one side: on the clock, and of this process on all cores together."""
+
+    wall: float
+    cpu: float
+
+    def ratio(self, faster: "Timing") -> str:
+        """How many times longer this took."""
+        return f"{self.wall / faster.wall:.1f} by the clock, {self.cpu / faster.cpu:.1f} by CPU time"
+
+
 def alternate(
     sides: Mapping[str, Callable[[], object]], repeats: int, prepare: Callable[[], object] = lambda: None
-) -> list[float]:
-    """Median seconds of each side, printed too.
+) -> list[Timing]:
+    """Time the sides in turns, so that what else the machine does falls on all, and print the medians.
 
-    The sides take turns, so that what else the machine does falls on all of them. prepare: runs
-    before each, untimed.
+    CPU time says more where other processes take turns with this one, provided torch has one
+    thread: waiting threads count as busy. prepare: runs before each side, untimed.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
     for _ in range(repeats):
         for name, run in sides.items():
             prepare()
-            began = time.perf_counter()
+            began, began_cpu = time.perf_counter(), time.process_time()
             run()
-            seconds[name].append(time.perf_counter() - began)
-    for name, taken in seconds.items():
-        print(
-            f"  {name}: {statistics.median(taken):.2f} s (median of {', '.join(f'{s:.2f}' for s in taken)})"
-        )
-    return [statistics.median(taken) for taken in seconds.values()]
+            taken[name].append((time.perf_counter() - began, time.process_time() - began_cpu))
+    timings = [
+        Timing(*(statistics.median(each) for each in zip(*taken[name], strict=True))) for name in sides
+    ]
+    for name, timing in zip(sides, timings, strict=True):
+        each = ", ".join(f"{wall:.2f}" for wall, _ in taken[name])
+        print(f"  {name}: {timing.wall:.2f} s (median of {each}), CPU {timing.cpu:.2f} s")
+    return timings
 
 
 def endless(naturelm: NatureLM) -> None:

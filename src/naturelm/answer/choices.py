@@ -82,16 +82,13 @@ def split_sequences(sequences: Sequence[tuple[int, ...]], max_nodes: int) -> lis
     return groups
 
 
-def trie_log_likelihoods(
-    trie: LabelTrie, root_logits: Tensor, inner_logits: Tensor, inner: Sequence[int]
-) -> Tensor:
+def trie_log_likelihoods(trie: LabelTrie, logits: Tensor, inner: Sequence[int]) -> Tensor:
     """Sum of the token log probabilities of each label.
 
-    root_logits: (batch, vocabulary) after the prompt; inner_logits: (batch, len(inner),
-    vocabulary) after each inner node. Returns (batch, labels) float64.
+    logits: (batch, 1 + len(inner), vocabulary), after the prompt and after each inner node.
+    Returns (batch, labels) float64.
     """
     place = {ROOT: 0} | {node: i + 1 for i, node in enumerate(inner)}
-    logits = torch.cat([root_logits.unsqueeze(1), inner_logits], 1)
     normaliser = logits.float().logsumexp(-1)
     rows = torch.tensor([place[parent] for parent in trie.parents], device=logits.device)
     tokens = torch.tensor(trie.tokens, device=logits.device)

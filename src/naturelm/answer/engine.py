@@ -368,45 +368,47 @@ class NatureLM:
     ) -> list[dict[str, Any]]:
         """Probabilities of a closed set for one batch."""
         cache, ids, mask = self._resume(prefixes, prompts)
-        known = cache.get_seq_length()
-        root_logits = self.model(
-            inputs_embeds=self.model.get_input_embeddings()(ids[:, known:]),
-            attention_mask=mask,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
         sequences = [self.processor.answer_ids(scored_text(label)) for label in choices]
         log_likelihoods = torch.empty(len(ids), len(choices), dtype=torch.float64)
-        max_nodes = max(16, _MAX_TRIE_LOGITS // (len(ids) * root_logits.shape[1]))
+        max_nodes = max(16, _MAX_TRIE_LOGITS // (len(ids) * self.model.config.text_config.vocab_size))
         for group in split_sequences(sequences, max_nodes):
             trie = LabelTrie.build([sequences[i] for i in group])
             inner = trie.inner_nodes()
-            inner_logits = self._branch(trie, inner, cache, mask)
-            log_likelihoods[:, group] = trie_log_likelihoods(trie, root_logits, inner_logits, inner).cpu()
+            logits = self._branch(trie, inner, cache, ids, mask)
+            log_likelihoods[:, group] = trie_log_likelihoods(trie, logits, inner).cpu()
         return [_chosen(choices, row) for row in log_likelihoods]
 
-    def _branch(self, trie: LabelTrie, nodes: list[int], cache: DynamicCache, mask: Tensor) -> Tensor:
-        """(batch, nodes, vocabulary) logits after each node; the cache is left as it was."""
-        ids = torch.tensor([trie.tokens[node] for node in nodes], device=mask.device).expand(len(mask), -1)
-        depths = torch.tensor([trie.depths[node] for node in nodes], device=mask.device)
-        dtype = self.model.language_model.dtype
-        visible = torch.cat(
-            [
-                mask.bool()[:, None, :].expand(-1, len(nodes), -1),
-                trie.ancestor_mask(nodes).to(mask.device).expand(len(mask), -1, -1),
-            ],
-            -1,
+    def _branch(
+        self, trie: LabelTrie, nodes: list[int], cache: DynamicCache, ids: Tensor, mask: Tensor
+    ) -> Tensor:
+        """(batch, 1 + nodes, vocabulary) logits after the prompt and after each node.
+
+        One pass over what the cache lacks of the prompt, and the nodes. The cache is left as it was.
+        """
+        rest = ids[:, cache.get_seq_length() :]
+        tokens = torch.tensor([trie.tokens[node] for node in nodes], device=ids.device)
+        depths = torch.tensor([trie.depths[node] for node in nodes], device=ids.device)
+        positions = (mask.cumsum(1) - 1).clamp_min(0)[:, -rest.shape[1] :]
+        visible = mask.new_zeros(
+            (len(ids), rest.shape[1] + len(nodes), mask.shape[1] + len(nodes)), dtype=torch.bool
         )
+        visible[:, :, : mask.shape[1]] = mask.bool().unsqueeze(1)
+        # The prompt sees what came before, and no label; a node sees the prompt and its ancestors.
+        visible[:, : rest.shape[1]] = visible[:, : rest.shape[1]].tril(mask.shape[1] - rest.shape[1])
+        visible[:, rest.shape[1] :, mask.shape[1] :] = trie.ancestor_mask(nodes).to(mask.device)
+        dtype = self.model.language_model.dtype
         hidden = torch.zeros_like(visible, dtype=dtype).masked_fill_(~visible, torch.finfo(dtype).min)
         logits = self.model(
-            inputs_embeds=self.model.get_input_embeddings()(ids),
+            inputs_embeds=self.model.get_input_embeddings()(
+                torch.cat([rest, tokens.expand(len(ids), -1)], 1)
+            ),
             attention_mask=hidden.unsqueeze(1),
-            position_ids=mask.sum(1, keepdim=True) + depths,
+            position_ids=torch.cat([positions, mask.sum(1, keepdim=True) + depths], 1),
             past_key_values=cache,
             use_cache=True,
+            logits_to_keep=1 + len(nodes),
         ).logits
-        cache.crop(-len(nodes))  # a negative number takes that many off, in every version
+        cache.crop(-visible.shape[1])  # a negative number takes that many off, in every version
         return logits
 
 
