@@ -1,7 +1,7 @@
 """`make demo`: the shipped model is asked about the shipped recordings.
 
-Ten recordings that it was not trained on (later parts of recordings whose beginnings it was
-trained on, see examples/recordings/SOURCES.md). Prints question, answer, probability and time.
+The recordings are stretches that it was not trained on, of recordings whose rest it was trained
+on (see examples/recordings/SOURCES.md). Prints question, answer, probability and time.
 """
 
 import time
@@ -15,21 +15,7 @@ from naturelm import NatureLM
 RECORDINGS = sorted((Path(__file__).parent / "recordings").glob("*.flac"))
 FREE_QUESTION = "Which animal is this?"
 CLOSED_QUESTION = "What is the common name for the focal species in the audio?"
-CHOICES = [
-    "Cat",
-    "Cow",
-    "Dog",
-    "Duck",
-    "Frog",
-    "Horse",
-    "Owl",
-    "Pig",
-    "Rooster",
-    "Sheep",
-    "Crow",
-    "Elephant",
-    "Bee",
-]
+CHOICES = "Cat Cow Dog Duck Frog Horse Owl Pig Rooster Sheep Crow Elephant Bee".split()
 
 
 def main() -> None:
