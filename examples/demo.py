@@ -15,7 +15,21 @@ from naturelm import NatureLM
 RECORDINGS = sorted((Path(__file__).parent / "recordings").glob("*.flac"))
 FREE_QUESTION = "Which animal is this?"
 CLOSED_QUESTION = "What is the common name for the focal species in the audio?"
-CHOICES = "Cat Cow Dog Duck Frog Horse Owl Pig Rooster Sheep Crow Elephant Bee".split()
+CHOICES = [
+    "Cat",
+    "Cow",
+    "Dog",
+    "Duck",
+    "Frog",
+    "Horse",
+    "Owl",
+    "Pig",
+    "Rooster",
+    "Sheep",
+    "Crow",
+    "Elephant",
+    "Bee",
+]
 
 
 def main() -> None:
