@@ -78,6 +78,9 @@ def main() -> None:
         prepare=hear_only,
     )
     print(f"ratio {loop.ratio(trie)} (target {options.target:g})")
+    print("trie alone, the clip asked about before, so that its prompt is read:")
+    (again,) = alternate({"trie": by_trie}, options.repeats)
+    print(f"ratio {loop.ratio(again)}")
     if not options.skip_naive:
         print("nothing heard before, once each:")
         cold, naive = alternate(

@@ -73,6 +73,8 @@ def test_windows_hops_and_stretches(model: Path, tmp_path: Path) -> None:
     soundfile.write(path, noise(6.0), 16_000)
     result = ask(model, path, "-q", "?", "--json", "--start", 1, "--end", 4.5, "--window", 2, "--hop", 1)
     assert [(row["start"], row["end"]) for row in rows(result)] == [(1.0, 3.0), (2.0, 4.0), (3.0, 4.5)]
+    beyond = ask(model, path, "-q", "?", "--json", "--start", 5, "--end", 60)
+    assert [(row["start"], row["end"]) for row in rows(beyond)] == [(5.0, 6.0)]
     whole = ask(model, path, "-q", "?", "--json", "--whole")
     assert [(row["start"], row["end"]) for row in rows(whole)] == [(0.0, 6.0)]
 

@@ -23,7 +23,7 @@ def read_clip(
     channel: int | None = None,
     source_rate: int | None = None,
 ) -> Clip:
-    """A recording, or the stretch from `start` to `end` (s), as one clip.
+    """A recording, or the stretch from `start` to `end` (s), as one clip; an end beyond it is its end.
 
     Raises AudioError when it cannot be read, is shorter than 10 ms, longer than `max_seconds`
     or nothing but zeros.
@@ -33,7 +33,8 @@ def read_clip(
     info = audio_info(
         source, source_rate=source_rate or (sample_rate if isinstance(source, np.ndarray) else None)
     )
-    stop = info.duration if end is None else min(end, info.duration)
+    end = _end_within(end, info.duration)
+    stop = info.duration if end is None else end
     if stop - start > max_seconds:
         raise AudioError(
             f"{info.name}: {stop - start:.0f} s as one window; the model takes at most {max_seconds:g} s, "
@@ -59,11 +60,14 @@ def iter_clips(
     end: float | None = None,
     channel: int | None = None,
 ) -> Iterator[Clip]:
-    """The windows of a recording as clips, in bounded memory; the last one is as long as its sound.
+    """The windows of a recording, or of the stretch, as clips, in bounded memory.
+
+    The last one is as long as its sound; an end beyond the recording is its end.
 
     Raises AudioError when the recording cannot be read; a silent window is left to `check_clip`.
     """
-    name = audio_info(source).name
+    info = audio_info(source)
+    name, end = info.name, _end_within(end, info.duration)
     if spec.length > max_seconds:
         raise AudioError(
             f"{name}: windows of {spec.length:g} s; the model takes at most {max_seconds:g} s; ask for shorter ones"
@@ -82,6 +86,11 @@ def check_clip(clip: Clip) -> None:
             f"{clip.recording}: all samples are zero from {clip.start:.2f} to {clip.end:.2f} s; "
             "check the recorder's gain and cable, or choose another channel"
         )
+
+
+def _end_within(end: float | None, duration: float) -> float | None:
+    """None, which is the recording's end, for an end beyond it: recordings asked together differ in length."""
+    return None if end is not None and end > duration else end
 
 
 def _too_short(name: str, seconds: float) -> str:

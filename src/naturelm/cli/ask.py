@@ -1,6 +1,7 @@
 """`naturelm ask`: questions about recordings."""
 
 import json
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -189,7 +190,8 @@ def _print_table(answers: "list[Answer]") -> None:
         ]
         # As Text, since square brackets in a name are no markup.
         table.add_row(*(Text(cell) for cell in cells))
-    Console().print(table)
+    # Into a file or a pipe, rows are not folded to a screen's width.
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
 def _runners_up(answer: "Answer") -> str:
