@@ -38,8 +38,8 @@ from naturelm.model.processing import NatureLMProcessor, PromptIds, left_pad
 from naturelm.model.registry import DEFAULT_MODEL
 
 _CACHE_BYTES = 512 * 2**20
-# Logits are (rows, nodes, vocabulary) float32: this many nodes of 128,000 entries are 512 MB.
-_MAX_TRIE_LOGITS = 2**27
+# Logits are (rows, nodes, vocabulary), in float64 while they are summed: this many are 512 MB.
+_MAX_TRIE_LOGITS = 2**26
 
 
 class NatureLM:
