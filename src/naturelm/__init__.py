@@ -16,6 +16,8 @@ from naturelm.errors import AudioError, CheckpointError, NatureLMError, Question
 if TYPE_CHECKING:
     from naturelm.answer.engine import NatureLM
     from naturelm.answer.results import Answer, Choice, Clip, Failure, GenerationOptions, Query, Seconds
+    from naturelm.model.beats import BeatsModel
+    from naturelm.model.building import new_model
     from naturelm.model.configuration import BeatsConfig, NatureLMConfig, NatureLMProjectorConfig
     from naturelm.model.features import NatureLMFeatureExtractor
     from naturelm.model.modeling import NatureLMForConditionalGeneration
@@ -33,17 +35,20 @@ _HOMES = {
     "Query": "naturelm.answer.results",
     "Seconds": "naturelm.answer.results",
     "BeatsConfig": "naturelm.model.configuration",
+    "BeatsModel": "naturelm.model.beats",
     "NatureLMConfig": "naturelm.model.configuration",
     "NatureLMProjectorConfig": "naturelm.model.configuration",
     "NatureLMFeatureExtractor": "naturelm.model.features",
     "NatureLMForConditionalGeneration": "naturelm.model.modeling",
     "NatureLMProcessor": "naturelm.model.processing",
+    "new_model": "naturelm.model.building",
 }
 
 __all__ = [
     "Answer",
     "AudioError",
     "BeatsConfig",
+    "BeatsModel",
     "CheckpointError",
     "Choice",
     "Clip",
@@ -59,6 +64,7 @@ __all__ = [
     "Query",
     "QuestionError",
     "Seconds",
+    "new_model",
 ]
 
 
