@@ -237,7 +237,7 @@ def test_answers_do_not_depend_on_what_was_asked_before(either: NatureLM) -> Non
     assert_same(warm.answer(queries, SHORT), expected)
 
 
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.permutations(range(6)))
 def test_clips_of_unlike_lengths_are_heard_as_if_alone(either: NatureLM, order: list[int]) -> None:
     queries = mixed_queries(6)
