@@ -1,0 +1,1 @@
+"""From sound archives to instruction pairs: sources, taxonomy, tasks, procedural sound, shards."""
