@@ -36,8 +36,10 @@ def read_rows(
     with suppress(OverflowError):
         csv.field_size_limit(sys.maxsize)
     with path.open(encoding="utf-8-sig", newline="") as file:
-        style = csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE
-        reader = csv.DictReader(file, delimiter=delimiter, quoting=style)
+        if quoting:
+            reader = csv.DictReader(file, delimiter=delimiter)
+        else:
+            reader = csv.DictReader(file, delimiter=delimiter, quoting=csv.QUOTE_NONE)
         try:
             columns = reader.fieldnames or ()
             missing = [name for name in required if name not in columns]
