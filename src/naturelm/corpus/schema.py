@@ -121,5 +121,5 @@ def row_to_pair(row: dict[str, object]) -> Pair:
     audio = values["audio"]
     values["audio"] = audio["bytes"] if isinstance(audio, dict) else audio
     for name in _LISTS:
-        values[name] = tuple(values[name] or ())  # type: ignore[arg-type, call-overload]
+        values[name] = tuple(values[name] or ())  # type: ignore[arg-type]
     return Pair(**values)  # type: ignore[arg-type]
