@@ -109,6 +109,9 @@ class Recording:
     url: str = ""
     split: str = ""
     """The archive's own split (`train`, `validation`, `test`), where it has one."""
+    instruction: str = ""
+    answer: str = ""
+    """An archive's own question and answer about the recording, passed through as they are."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Protocol
 from naturelm.corpus.recordings import Failure, Recording
 from naturelm.errors import NatureLMError
 
-_HELPERS = {"tables"}
+_HELPERS = {"darwin_core", "fields", "files", "tables"}
 
 
 class SourceError(NatureLMError):

@@ -25,21 +25,30 @@ def existing_file(path: Path, archive: str) -> Path:
 
 
 def read_rows(
-    path: Path, required: Sequence[str], *, delimiter: str = ",", quoting: bool = True
+    path: Path,
+    required: Sequence[str],
+    *,
+    delimiter: str = ",",
+    quoting: bool = True,
+    legacy: str | None = None,
+    surplus: str | None = None,
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """Rows of a delimited text file with a header, as (line number, {column: text}).
 
     quoting: whether `"` may quote a field; the tab-separated Darwin Core files do not.
+    legacy: the encoding in which a file is read that is not UTF-8; None refuses it.
+    surplus: the column under which a row's fields beyond the header are given, joined; None leaves them out.
     Raises SourceError for a missing file, a missing column, or text that is not UTF-8.
     """
     existing_file(path, "the archive")
     with suppress(OverflowError):
         csv.field_size_limit(sys.maxsize)
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    encoding = legacy if legacy is not None and not _is_utf8(path) else "utf-8-sig"
+    with path.open(encoding=encoding, newline="") as file:
         if quoting:
-            reader = csv.DictReader(file, delimiter=delimiter)
+            reader = csv.DictReader(file, delimiter=delimiter, restkey=surplus)
         else:
-            reader = csv.DictReader(file, delimiter=delimiter, quoting=csv.QUOTE_NONE)
+            reader = csv.DictReader(file, delimiter=delimiter, restkey=surplus, quoting=csv.QUOTE_NONE)
         try:
             columns = reader.fieldnames or ()
             missing = [name for name in required if name not in columns]
@@ -49,12 +58,40 @@ def read_rows(
             for row in reader:
                 yield (
                     reader.line_num,
-                    {name: (text or "").strip() for name, text in row.items() if name is not None},
+                    {name: _field(text, delimiter) for name, text in row.items() if name is not None},
                 )
         except UnicodeDecodeError as error:
             raise SourceError(f"{path}: not UTF-8 text ({error.reason}); save it as UTF-8") from error
         except csv.Error as error:
             raise SourceError(f"{path}: line {reader.line_num}: {error}") from error
+
+
+def _field(text: str | list[str] | None, delimiter: str) -> str:
+    return (delimiter.join(text) if isinstance(text, list) else text or "").strip()
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        with path.open(encoding="utf-8") as file:
+            return all(True for _ in file)
+    except UnicodeDecodeError:
+        return False
+
+
+def column_names(path: Path, *, delimiter: str = ",") -> list[str]:
+    """The header of a delimited text file. Raises SourceError as `read_rows` does, and for a column twice."""
+    existing_file(path, "the archive")
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        try:
+            names = next(csv.reader(file, delimiter=delimiter), [])
+        except UnicodeDecodeError as error:
+            raise SourceError(f"{path}: not UTF-8 text ({error.reason}); save it as UTF-8") from error
+        except csv.Error as error:
+            raise SourceError(f"{path}: line 1: {error}") from error
+    twice = sorted({name for name in names if name and names.count(name) > 1})
+    if twice:
+        raise SourceError(f"{path}: column {', '.join(twice)} is there twice; take one out")
+    return names
 
 
 def missing_sound(source: str, file_name: str) -> Failure:

@@ -1,0 +1,51 @@
+"""A fauna of invented species for the starter corpus: calls made of audible traits, named by them."""
+
+from naturelm.corpus.fauna.species import (
+    CLASS,
+    PHYLUM,
+    SPECIES,
+    Contour,
+    Count,
+    FaunaSpecies,
+    Register,
+    Tempo,
+    Timbre,
+    Traits,
+)
+from naturelm.corpus.fauna.voice import (
+    CALL_TYPES,
+    LIFE_STAGES,
+    CallType,
+    FaunaError,
+    LifeStage,
+    Vocalisation,
+    Voice,
+    call_types,
+    identifies,
+    individual_voice,
+    vocalise,
+)
+
+__all__ = [
+    "CALL_TYPES",
+    "CLASS",
+    "LIFE_STAGES",
+    "PHYLUM",
+    "SPECIES",
+    "CallType",
+    "Contour",
+    "Count",
+    "FaunaError",
+    "FaunaSpecies",
+    "LifeStage",
+    "Register",
+    "Tempo",
+    "Timbre",
+    "Traits",
+    "Vocalisation",
+    "Voice",
+    "call_types",
+    "identifies",
+    "individual_voice",
+    "vocalise",
+]

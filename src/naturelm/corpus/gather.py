@@ -1,0 +1,232 @@
+"""Second stage of a build: names resolved, copies found, splits decided; the library and its tables written."""
+
+import csv
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from naturelm.corpus.cast import FAUNA
+from naturelm.corpus.fauna import SPECIES
+from naturelm.corpus.fingerprint import Duplicate, DuplicateFinder
+from naturelm.corpus.library import Entry, write_library
+from naturelm.corpus.options import BuildOptions
+from naturelm.corpus.prepare import Prepared, read_prepared
+from naturelm.corpus.recordings import Failure, Recording
+from naturelm.corpus.splits import HeldOut, Member, assign_splits, choose_held_out, novelties
+from naturelm.corpus.taxonomy import Match, Taxon, Taxonomy
+
+FAILURES, UNKNOWN_TAXA, DUPLICATES = "failures.csv", "unknown_taxa.csv", "duplicates.csv"
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What came of all recordings."""
+
+    held_out: HeldOut
+    failures: tuple[Failure, ...]
+    unknown: int
+    """Names that the taxonomy does not know."""
+    duplicates: int
+    taxa: tuple[Taxon, ...]
+    licenses: dict[str, dict[str, int]]
+    """Recordings by source and licence."""
+    generated: tuple[str, ...]
+    """Sources whose sound is made, not recorded."""
+
+
+def gather(chunks: Sequence[Path], options: BuildOptions, library: Path, folder: Path) -> Gathered:
+    """Read the prepared chunks, and write the library and the tables of what could not be used as it was."""
+    names = _Names(_taxonomy(chunks, options), strict=bool(options.taxonomy))
+    failures: list[Failure] = []
+    members: list[Member] = []
+    taxa: list[tuple[Taxon, ...]] = []
+    licenses: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    by_source: defaultdict[str, set[Taxon]] = defaultdict(set)
+    generated: set[str] = set()
+    finder = DuplicateFinder()
+    for row in read_prepared(chunks):
+        if isinstance(row, Failure):
+            failures.append(row)
+            continue
+        recording = row.recording
+        problem = names.problem(recording)
+        if problem:
+            failures.append(Failure(recording.source, recording.file_name, problem))
+            continue
+        focal, background = names.taxa(recording)
+        member = _member(recording, (*focal, *background))
+        members.append(member)
+        taxa.append(member.taxa)
+        by_source[recording.source].update(member.taxa)
+        licenses[recording.source][recording.license] += 1
+        if row.fingerprint is None:
+            generated.add(recording.source)
+        else:
+            finder.add(member.key, row.fingerprint)
+    held_out = choose_held_out(options.splits, names.taxonomy, by_source, options.seed)
+    copies = sorted(finder.duplicates(), key=lambda copy: (copy.first, copy.second))
+    pairs = [(copy.first, copy.second) for copy in copies]
+    splits = assign_splits(members, pairs, held_out, options.splits, options.seed)
+    new = novelties(taxa, splits)
+    # By first mention, not through a set: the order of a set differs between runs.
+    by_name: dict[str, Taxon] = {}
+    for taxon in (taxon for of in taxa for taxon in of):
+        by_name.setdefault(taxon.scientific_name, taxon)
+    used = [by_name[name] for name in sorted(by_name)]
+
+    def entries() -> Iterator[Entry]:
+        place = 0
+        for row in read_prepared(chunks):
+            if isinstance(row, Failure) or names.problem(row.recording):
+                continue
+            yield _entry(row, names, members[place], splits[place], new[place])
+            place += 1
+
+    write_library(library, entries(), used)
+    _write_failures(failures, folder)
+    _write_unknown(names, folder)
+    _write_duplicates(copies, members, splits, folder)
+    sorted_licenses = {source: dict(sorted(of.items())) for source, of in sorted(licenses.items())}
+    return Gathered(
+        held_out,
+        tuple(failures),
+        len(names.unknown),
+        len(copies),
+        tuple(used),
+        sorted_licenses,
+        tuple(sorted(generated)),
+    )
+
+
+def _entry(row: Prepared, names: "_Names", member: Member, split: str, novelty: str) -> Entry:
+    focal, background = names.taxa(row.recording)
+    return Entry(row.recording, focal, background, split, novelty, member.group, row.activity, row.duration)  # type: ignore[arg-type]
+
+
+def _member(recording: Recording, taxa: tuple[Taxon, ...]) -> Member:
+    source = recording.source
+    return Member(
+        key=f"{source}:{recording.id}",
+        taxa=tuple(dict.fromkeys(taxa)),
+        group=f"{source}:{recording.group or recording.id}",
+        file=f"{source}:{recording.file_name}",
+        recordist=f"{source}:{recording.recordist}" if recording.recordist else "",
+        archive_split=recording.split,
+    )
+
+
+def _taxonomy(chunks: Sequence[Path], options: BuildOptions) -> Taxonomy:
+    """All taxonomies of the options, as far as the recordings' names need them."""
+    built_in = Taxonomy.built_in()
+    if not options.taxonomy:
+        return built_in
+    wanted = {
+        name
+        for row in read_prepared(chunks)
+        if isinstance(row, Prepared)
+        for name in (*row.recording.species, *row.recording.background)
+    } | set(options.splits.species)
+    first, *others = [Taxonomy.open(path, wanted=wanted) for path in options.taxonomy]
+    for other in (*others, built_in):
+        first = first.merged_with(other)
+    return first
+
+
+class _Names:
+    """Names of archives, resolved once each; those that are not known are remembered."""
+
+    def __init__(self, taxonomy: Taxonomy, *, strict: bool) -> None:
+        self.taxonomy = taxonomy
+        self.unknown: dict[tuple[str, str], Match] = {}
+        """By source and name."""
+        self.uses: Counter[tuple[str, str]] = Counter()
+        self._strict = strict
+        """Whether the taxonomy is a full one, so that a name that is nearly one of its own is misspelt."""
+        self._matches: dict[str, Match] = {}
+        self._fauna = {species.scientific_name: _fauna_taxon(species) for species in SPECIES}
+
+    def problem(self, recording: Recording) -> str:
+        """Why a recording's names cannot be used; empty if they can."""
+        if recording.source == FAUNA or not self._strict:
+            return ""
+        for name in (*recording.species, *recording.background):
+            match = self._match(name)
+            if match.how in {"misspelling", "ambiguous"}:
+                meant = " or ".join(match.suggestions)
+                return f"the taxon {name!r} is {match.how} for {meant}: correct it in the archive's metadata"
+        return ""
+
+    def taxa(self, recording: Recording) -> tuple[tuple[Taxon, ...], tuple[Taxon, ...]]:
+        """Focal and background taxa. A name that is not known stands for itself, and is remembered."""
+        common = dict(zip(recording.species, recording.common_names, strict=False))
+        focal = tuple(self._taxon(recording, name, common.get(name, "")) for name in recording.species)
+        background = tuple(self._taxon(recording, name, "") for name in recording.background)
+        return tuple(dict.fromkeys(focal)), tuple(
+            taxon for taxon in dict.fromkeys(background) if taxon not in focal
+        )
+
+    def _taxon(self, recording: Recording, name: str, common: str) -> Taxon:
+        if recording.source == FAUNA:
+            return self._fauna[name]
+        match = self._match(name)
+        if match.taxon is not None:
+            taxon = match.taxon
+            return replace(taxon, common_name=common) if common and not taxon.common_name else taxon
+        use = (recording.source, name)
+        self.unknown[use] = match
+        self.uses[use] += 1
+        words = name.split()
+        binomial = len(words) == 2 and words[0].istitle() and words[1].islower()
+        return Taxon(
+            name, common_name=common or ("" if binomial else name), genus=words[0] if binomial else ""
+        )
+
+    def _match(self, name: str) -> Match:
+        if name not in self._matches:
+            self._matches[name] = self.taxonomy.resolve(name)
+        return self._matches[name]
+
+
+def _fauna_taxon(species: object) -> Taxon:
+    fields = ("scientific_name", "common_name", "genus", "family", "order", "class_name", "phylum")
+    return Taxon(**{name: getattr(species, name) for name in fields})
+
+
+def _write_failures(failures: Sequence[Failure], folder: Path) -> None:
+    rows = [(failure.source, failure.file_name, failure.cause) for failure in failures]
+    write_csv(folder / FAILURES, ("source", "file_name", "cause"), rows)
+
+
+def _write_unknown(names: _Names, folder: Path) -> None:
+    # The library's pass counts every name a second time.
+    rows = [
+        (source, name, names.uses[source, name] // 2, match.how, "; ".join(match.suggestions))
+        for (source, name), match in sorted(names.unknown.items())
+    ]
+    write_csv(folder / UNKNOWN_TAXA, ("source", "name", "recordings", "how", "suggestions"), rows)
+
+
+def _write_duplicates(
+    copies: Sequence[Duplicate], members: Sequence[Member], splits: Sequence[str], folder: Path
+) -> None:
+    places = {member.key: place for place, member in enumerate(members)}
+    rows = [
+        (
+            members[places[copy.first]].file,
+            members[places[copy.second]].file,
+            f"{copy.overlap.length:.2f}",
+            f"{copy.overlap.error_rate:.3f}",
+            splits[places[copy.first]],
+        )
+        for copy in copies
+    ]
+    write_csv(folder / DUPLICATES, ("first", "second", "shared_seconds", "error_rate", "split"), rows)
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A table beside the shards; there even when it is empty, so that its emptiness can be seen."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)

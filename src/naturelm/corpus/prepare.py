@@ -1,0 +1,198 @@
+"""First stage of a build: every recording is opened once, and what a build must know of it is kept.
+
+Recordings are worked through in chunks, in the order in which the sources list them; each finished
+chunk is a Parquet file, so that a build that was killed goes on where it was.
+"""
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from naturelm.audio import SAMPLE_RATE
+from naturelm.corpus.activity import Activity
+from naturelm.corpus.fingerprint import Fingerprint, fingerprint
+from naturelm.corpus.library import recording_from_json, recording_to_json
+from naturelm.corpus.options import BuildOptions
+from naturelm.corpus.recordings import Event, Failure, FileSound, FloatArray, Recording
+from naturelm.corpus.storage import write_table
+from naturelm.errors import AudioError
+
+CHUNK = 128
+_SCHEMA = pa.schema(
+    [
+        ("source", pa.string()),
+        ("file_name", pa.string()),
+        ("cause", pa.string()),
+        ("recording", pa.string()),
+        ("duration", pa.float64()),
+        ("activity", pa.binary()),
+        ("fingerprint", pa.binary()),
+    ]
+)
+_LEAST_EVENT = 0.25
+_LEAST_TAIL = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A recording that can be read, and what was heard in it."""
+
+    recording: Recording
+    duration: float
+    """Seconds that may be used."""
+    activity: Activity
+    fingerprint: Fingerprint | None
+    """None for generated sound, which cannot be anyone else's recording."""
+
+
+def listed(options: BuildOptions) -> Iterator[Recording | Failure]:
+    """Every recording of every source; long ones with events as windows; a second use of an id is a failure."""
+    seen: set[bytes] = set()
+    for source in options.sources:
+        for row in source.recordings():
+            if isinstance(row, Failure):
+                yield row
+                continue
+            key = hashlib.blake2b(f"{row.source}:{row.id}".encode(), digest_size=12).digest()
+            if key in seen:
+                cause = (
+                    f"its id {row.id!r} was already used by another recording; ids must be unique in a source"
+                )
+                yield Failure(row.source, row.file_name, cause)
+                continue
+            seen.add(key)
+            yield from _windows(row, options)
+
+
+def _windows(recording: Recording, options: BuildOptions) -> Iterator[Recording]:
+    """A long recording with events as windows, each labelled with the events that it holds."""
+    width = options.event_window
+    ends = [event.end for event in recording.events]
+    length = recording.duration or max(ends, default=0.0)
+    if not recording.events or length <= 1.5 * width or not isinstance(recording.sound, FileSound):
+        yield recording
+        return
+    for number in range(math.ceil((length - _LEAST_TAIL) / width)):
+        start, end = number * width, min((number + 1) * width, length)
+        inside = tuple(
+            Event(max(event.start - start, 0.0), min(event.end, end) - start, event.label)
+            for event in recording.events
+            if min(event.end, end) - max(event.start, start) >= min(_LEAST_EVENT, event.end - event.start)
+            and event.end > start
+            and event.start < end
+        )
+        common = dict(zip(recording.species, recording.common_names, strict=False))
+        species = tuple(dict.fromkeys(event.label for event in inside))
+        sound = recording.sound
+        yield dataclasses.replace(
+            recording,
+            id=f"{recording.id}@{start:g}",
+            sound=FileSound(sound.path, sound.start + start, sound.start + end),
+            species=species,
+            common_names=tuple(common.get(name, "") for name in species),
+            background=(),
+            events=inside,
+            kind=recording.kind if inside else "noise",
+            duration=end - start,
+            group=recording.group or recording.id,
+        )
+
+
+def chunks(rows: Iterable[Recording | Failure]) -> Iterator[list[Recording | Failure]]:
+    """Rows in fixed chunks."""
+    rest = iter(rows)
+    while chunk := list(islice(rest, CHUNK)):
+        yield chunk
+
+
+def chunk_digest(rows: Sequence[Recording | Failure], options: BuildOptions) -> str:
+    """What a chunk's result depends on: the metadata, and size and time of each file."""
+    digest = hashlib.sha256(repr((options.most_seconds, options.event_window)).encode())
+    for row in rows:
+        if isinstance(row, Failure):
+            digest.update(repr(row).encode())
+            continue
+        digest.update(recording_to_json(row).encode())
+        path = getattr(row.sound, "path", None)
+        if isinstance(path, Path):
+            try:
+                status = path.stat()
+                digest.update(f"{status.st_size} {status.st_mtime_ns}".encode())
+            except OSError:
+                digest.update(b"gone")
+    return digest.hexdigest()
+
+
+def prepare_chunk(rows: Sequence[Recording | Failure], most_seconds: float, path: Path, digest: str) -> None:
+    """Open every recording of a chunk, and write what was found, failures included."""
+    table = pa.Table.from_pylist([_prepared_row(row, most_seconds) for row in rows], schema=_SCHEMA)
+    write_table(table.replace_schema_metadata({"digest": digest}), path)
+
+
+def _prepared_row(row: Recording | Failure, most_seconds: float) -> dict[str, object]:
+    if isinstance(row, Failure):
+        return {"source": row.source, "file_name": row.file_name, "cause": row.cause}
+    named = {"source": row.source, "file_name": row.file_name}
+    try:
+        waveform = _beginning(row, most_seconds)
+    except AudioError as error:
+        return {**named, "cause": str(error)}
+    activity = Activity.of(waveform)
+    if activity.silent and row.kind != "noise":
+        return {
+            **named,
+            "cause": f"silent: no part of it is above {activity.loudest_db:.0f} dB; take it out of the archive",
+        }
+    known = {
+        **named,
+        "recording": recording_to_json(row),
+        "duration": len(waveform) / SAMPLE_RATE,
+        "activity": activity.to_bytes(),
+    }
+    if getattr(row.sound, "generated", False):
+        return known
+    heard = fingerprint(waveform)
+    return {**known, "fingerprint": np.stack([heard.bits, heard.clear, heard.strong]).tobytes()}
+
+
+def _beginning(recording: Recording, most_seconds: float) -> FloatArray:
+    if recording.duration is not None and recording.duration <= most_seconds:
+        return recording.sound.read()
+    try:
+        return recording.sound.read(0.0, most_seconds)
+    except AudioError:
+        # The recording may be shorter than that; if it is damaged, this raises again.
+        return recording.sound.read()[: round(most_seconds * SAMPLE_RATE)]
+
+
+def read_prepared(paths: Iterable[Path]) -> Iterator[Prepared | Failure]:
+    """All rows of the finished chunks, in order."""
+    for path in paths:
+        for row in pq.read_table(path).to_pylist():
+            if row["cause"] is not None:
+                yield Failure(row["source"], row["file_name"], row["cause"])
+                continue
+            stored = row["fingerprint"]
+            heard = None if stored is None else Fingerprint(*np.frombuffer(stored, np.uint32).reshape(3, -1))
+            yield Prepared(
+                recording_from_json(row["recording"]),
+                row["duration"],
+                Activity.from_bytes(row["activity"]),
+                heard,
+            )
+
+
+def prepared_digest(path: Path) -> str | None:
+    """The digest that a finished chunk was made for; None if there is no such chunk."""
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except (OSError, pa.ArrowInvalid):
+        return None
+    return metadata.get(b"digest", b"").decode() or None

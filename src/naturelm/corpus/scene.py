@@ -1,0 +1,170 @@
+"""Clips made from recordings: crops around the call, changed, placed, mixed, over noise."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from naturelm.audio import SAMPLE_RATE
+from naturelm.corpus.augment import AugmentOptions, Change, active_level_db, change, faded, gained
+from naturelm.corpus.library import Entry
+from naturelm.corpus.recordings import FloatArray
+from naturelm.errors import NatureLMError
+
+_COMMON_LEVEL_DB = -24.0
+
+
+class UnusablePair(NatureLMError):
+    """A pair that cannot be made from the recordings that were drawn for it; another is drawn."""
+
+
+@dataclass(frozen=True)
+class SceneOptions:
+    """Shape of the clips of one split."""
+
+    seconds: float = 10.0
+    """No clip is longer."""
+    shortest: float = 1.0
+    """Sounds shorter than this are given quiet (or noise) on both sides."""
+    augment: AugmentOptions = field(default_factory=AugmentOptions)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """One recording within a clip."""
+
+    entry: Entry
+    start: float
+    """Seconds into the clip."""
+    end: float
+    crop: float
+    """Seconds into the recording at which the crop begins."""
+    level_db: float
+    """Of its active parts, relative to the other recordings of the clip."""
+    changes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A finished clip and what is in it."""
+
+    samples: FloatArray
+    """(samples,) float32 at 16 kHz, peak below 1."""
+    placed: tuple[Placed, ...] = ()
+    noise: Entry | None = None
+    snr_db: float | None = None
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """Every recording that was put in, noise last."""
+        focal = tuple(placed.entry for placed in self.placed)
+        return focal if self.noise is None else (*focal, self.noise)
+
+
+@dataclass(frozen=True)
+class _Cut:
+    entry: Entry
+    samples: FloatArray
+    crop: float
+    changes: tuple[str, ...]
+
+
+def compose(
+    focal: Sequence[Entry],
+    noise: Entry | None,
+    options: SceneOptions,
+    rng: np.random.Generator,
+    *,
+    allowed: frozenset[Change] = frozenset(),
+    apart: bool = False,
+) -> Scene:
+    """Put recordings into one clip.
+
+    focal: what is to be heard, each cropped to hold its call; none of them for noise or silence alone.
+    noise: background, mixed in at a signal-to-noise ratio drawn from the options; None for none.
+    allowed: changes under which the label stays true.
+    apart: give each its own time, one after another, as far as the clip is long enough; otherwise
+        they are placed at random and may overlap.
+    Raises AudioError for a recording that cannot be read, UnusablePair for one without a call.
+    """
+    cuts = [_cut(entry, options, allowed, rng) for entry in focal]
+    if not cuts:
+        samples = round(
+            rng.uniform(max(options.shortest, options.seconds / 3), options.seconds) * SAMPLE_RATE
+        )
+        return _finished(np.zeros(samples, np.float32), (), noise, options, rng)
+    longest = max(len(cut.samples) for cut in cuts)
+    spread = sum(len(cut.samples) for cut in cuts) if apart else longest
+    padding = round(rng.uniform(0, 0.5 + 0.5 * (len(cuts) > 1)) * SAMPLE_RATE)
+    most = round(options.seconds * SAMPLE_RATE)
+    total = min(most, max(spread + padding, round(options.shortest * SAMPLE_RATE)))
+    mixed = np.zeros(total, np.float32)
+    placed = []
+    for number, cut in enumerate(cuts):
+        sound = cut.samples[:total]
+        free = total - len(sound)
+        start = (
+            round(free * (number + rng.uniform(0.2, 0.8)) / len(cuts))
+            if apart
+            else round(rng.uniform(0, free))
+        )
+        start = min(start, free)
+        level = float(rng.uniform(-6, 0)) if len(cuts) > 1 else 0.0
+        mixed[start : start + len(sound)] += gained(sound, _COMMON_LEVEL_DB + level - active_level_db(sound))
+        ends = (start / SAMPLE_RATE, (start + len(sound)) / SAMPLE_RATE)
+        placed.append(Placed(cut.entry, *ends, cut.crop, level, cut.changes))
+    return _finished(mixed, tuple(placed), noise, options, rng)
+
+
+def _cut(entry: Entry, options: SceneOptions, allowed: frozenset[Change], rng: np.random.Generator) -> _Cut:
+    seconds = min(options.seconds, entry.duration)
+    starts = entry.activity.crops(seconds)
+    if not len(starts):
+        raise UnusablePair(f"{entry.key}: no sound in it stands out")
+    # Among the louder half, so that training hears more than each recording's one loudest moment.
+    start = float(rng.choice(starts[: max(1, len(starts) // 2)]))
+    sound = entry.recording.sound.read(start, min(start + seconds, entry.duration))
+    sound, changes = change(sound, allowed, options.augment, rng)
+    if active_level_db(sound) < -80:
+        raise UnusablePair(f"{entry.key}: silent from {start:.2f} s on")
+    return _Cut(entry, faded(sound[: round(options.seconds * SAMPLE_RATE)]), start, changes)
+
+
+def _finished(
+    mixed: FloatArray,
+    placed: tuple[Placed, ...],
+    noise: Entry | None,
+    options: SceneOptions,
+    rng: np.random.Generator,
+) -> Scene:
+    ratio = None
+    if noise is not None:
+        bed = _bed(noise, len(mixed), rng)
+        level = active_level_db(bed)
+        if level > -90:
+            ratio = float(rng.uniform(*options.augment.snr_db)) if placed else None
+            wanted = active_level_db(mixed) - ratio if ratio is not None else _COMMON_LEVEL_DB
+            mixed = mixed + gained(bed, wanted - level)
+        else:
+            noise = None
+    peak = float(np.abs(mixed).max(initial=0.0))
+    if peak > 0:
+        target = float(rng.uniform(*options.augment.level_db))
+        mixed = gained(mixed, target - 20 * np.log10(peak))
+    return Scene(mixed.astype(np.float32), placed, noise, ratio)
+
+
+def _bed(noise: Entry, samples: int, rng: np.random.Generator) -> FloatArray:
+    """A stretch of background of the wanted length; a shorter recording is repeated with its ends blended."""
+    seconds = samples / SAMPLE_RATE
+    start = float(rng.uniform(0, max(0.0, noise.duration - seconds)))
+    sound = noise.recording.sound.read(start, min(start + seconds, noise.duration))
+    if len(sound) >= samples:
+        return sound[:samples]
+    blend = min(len(sound) // 4, SAMPLE_RATE // 4)
+    piece = faded(sound, blend / SAMPLE_RATE)
+    step = max(1, len(sound) - blend)
+    bed = np.zeros(samples + len(sound), np.float32)
+    for begin in range(0, samples, step):
+        bed[begin : begin + len(piece)] += piece
+    return bed[:samples]

@@ -1,0 +1,80 @@
+"""Real recordings that packages carry, as a table in this package names them, each file checked by its content."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import cast
+
+from naturelm.corpus.recordings import Failure, FileSound, Kind, Recording
+from naturelm.corpus.sources.tables import read_rows
+
+NAME = "packages"
+_COLUMNS = (
+    "package",
+    "file",
+    "sha256",
+    "start",
+    "end",
+    "kind",
+    "species",
+    "labels",
+    "sex",
+    "life_stage",
+    "recordist",
+    "license",
+    "split",
+)
+
+
+@dataclass(frozen=True)
+class RecordedSource:
+    """Recordings in the unpacked packages."""
+
+    folders: tuple[tuple[str, Path], ...]
+    """Package name, and where it was unpacked."""
+
+    def recordings(self) -> Iterator[Recording | Failure]:
+        """See `sources.ArchiveSource`."""
+        folders = dict(self.folders)
+        with as_file(files("naturelm.corpus") / "data" / "starter_recordings.csv") as table:
+            for _, row in read_rows(table, _COLUMNS):
+                folder = folders[row["package"]]
+                path = folder / row["file"]
+                name = f"{row['package']}/{row['file']}"
+                if not path.is_file():
+                    yield Failure(
+                        NAME,
+                        name,
+                        "no such file in this version of the package; the corpus is built without it",
+                    )
+                    continue
+                if not hashlib.sha256(path.read_bytes()).hexdigest().startswith(row["sha256"]):
+                    yield Failure(
+                        NAME,
+                        name,
+                        "other content than when it was listened to; the corpus is built without it",
+                    )
+                    continue
+                yield _recording(row, path, name)
+
+
+def _recording(row: dict[str, str], path: Path, name: str) -> Recording:
+    start, end = row["start"], row["end"]
+    return Recording(
+        id=f"{name}@{start}" if start else name,
+        source=NAME,
+        sound=FileSound(path, float(start or 0), float(end) if end else None),
+        file_name=name,
+        license=row["license"],
+        kind=cast(Kind, row["kind"]),
+        species=tuple(filter(None, row["species"].split(";"))),
+        labels=tuple(filter(None, row["labels"].split(";"))),
+        sex=row["sex"],
+        life_stage=row["life_stage"],
+        duration=float(end) - float(start or 0) if end else None,
+        recordist=row["recordist"],
+        group=name,
+        split=row["split"],
+    )
