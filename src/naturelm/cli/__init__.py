@@ -1,8 +1,9 @@
-"""The command line: `naturelm ask | models | info`. Commands import what they need when they run."""
+"""The command line: `naturelm ask | models | info | corpus`. Commands import what they need when they run."""
 
 import typer
 
 from naturelm.cli.ask import ask
+from naturelm.cli.corpus import app as corpus
 from naturelm.cli.info import info
 from naturelm.cli.models import models
 
@@ -16,6 +17,7 @@ app = typer.Typer(
 app.command()(ask)
 app.command()(models)
 app.command()(info)
+app.add_typer(corpus, name="corpus")
 
 
 def _print_version(wanted: bool) -> None:

@@ -25,7 +25,7 @@ import filelock
 
 from naturelm.corpus.gather import FAILURES, Gathered, gather, write_csv
 from naturelm.corpus.library import Library
-from naturelm.corpus.making import follow_parent, make_shard
+from naturelm.corpus.making import begin_worker, make_shard
 from naturelm.corpus.options import BuildOptions, CorpusError
 from naturelm.corpus.plan import Plan, make_plan
 from naturelm.corpus.prepare import chunk_digest, chunks, listed, prepare_chunk, prepared_digest
@@ -179,7 +179,7 @@ def _same_recordings(folder: Path, library: Path) -> None:
 def _workers(count: int) -> Iterator[ProcessPoolExecutor]:
     # Not forked: a fork of a process with threads (Arrow has them) may hang.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, mp_context=context, initializer=follow_parent) as pool:
+    with ProcessPoolExecutor(count, mp_context=context, initializer=begin_worker) as pool:
         try:
             yield pool
         except BaseException:

@@ -45,7 +45,7 @@ from naturelm.corpus.findings import (
 )
 from naturelm.corpus.held_out import HeldOutNames
 from naturelm.corpus.leaks import Apart, NearDuplicates, held_out_in
-from naturelm.corpus.making import follow_parent
+from naturelm.corpus.making import begin_worker
 from naturelm.corpus.options import CorpusError
 from naturelm.corpus.schema import SPLITS
 from naturelm.corpus.storage import DATA, TAXONOMY, read_manifest
@@ -289,7 +289,7 @@ def _each(
     # Not forked: a fork of a process with threads (Arrow has them) may hang.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
-        min(workers, len(shards)), mp_context=context, initializer=follow_parent
+        min(workers, len(shards)), mp_context=context, initializer=begin_worker
     ) as pool:
         try:
             yield from pool.map(read, paths, splits)

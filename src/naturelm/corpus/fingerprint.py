@@ -48,18 +48,22 @@ _CLEAR = 1.5  # dB of change from which a sign is trusted
 _STRONG = 3.0  # dB of change that a copy must show as well
 
 _MIN_BITS = 2  # trusted bits from which a frame counts as audible
-_MIN_FRAMES = round(1.0 / HOP)
-_LONG_FRAMES = round(3.0 / HOP)
-_GAIN = 0.2  # error rate at which a stretch stops to add to a match
-_MAX_ERROR_SHORT, _MAX_ERROR_LONG = 0.12, 0.17
+_MIN_FRAMES = 52  # which, with the length of a frame, span 1.0 s
+_LONG_FRAMES = 192
+# Copies (re-encoded, cut half a frame off, noise at 20 dB) differ in at most 0.09 of the bits, renditions
+# whose notes are displaced by 15 ms and 3 % in pitch in at least 0.12 at their best second.
+_MAX_ERROR = 0.10
+_BREAK_EVEN = 0.15  # error rate from which a stretch is better left out of the match
 
-_CONTEXT = (0, 8, 16)  # frames back whose bits go into one sketch key
+_CONTEXT = (0, 12, 24)  # frames back whose bits go into one sketch key
 _CELLS = 64 * len(_CONTEXT)
 _MIN_CELLS = 6
 _ABSENT = 255
-_RANKS = np.stack([np.random.default_rng(seed).permutation(_CELLS) for seed in range(4)]).astype(np.uint8)
+_MIX = np.uint32(2654435761)  # odd, about 2^32 / golden ratio: spreads small numbers over all bits
+_RANKS = np.stack([np.random.default_rng(seed).permutation(_CELLS) for seed in range(5)]).astype(np.uint8)
 _PARTNERS = 24  # occurrences of a key that one occurrence is compared with
-_MIN_VOTES = 2
+_MANY = 1000  # the same for just two recordings, where even a sound of many equal notes is affordable
+_MIN_VOTES = 6  # different sounds reach 5 or so, copies of which 2 s are shared 17 and more
 _ROWS_PER_BLOCK = 512
 _FRAMES_PER_BLOCK = 1024
 _SHIFT_BITS = 26  # room for recordings of 145 hours
@@ -135,7 +139,7 @@ def fingerprint(waveform: FloatArray) -> Fingerprint:
 
 def overlap(first: Fingerprint, second: Fingerprint) -> Overlap | None:
     """What two recordings share, or None if it is less than about a second of audible sound."""
-    for _, _, shift in _candidates(_Index.of([first]), _Index.of([second]), within=False):
+    for _, _, shift in _candidates(_Index.of([first]), _Index.of([second]), partners=_MANY):
         return _verify(first, second, shift)
     return None
 
@@ -191,7 +195,7 @@ class DuplicateFinder:
     def duplicates_with(self, other: "DuplicateFinder") -> Iterator[Duplicate]:
         """Pairs of a recording of this set, `first`, and one of another set, `second`: train and test."""
         index, probes = _Index.of(self._fingerprints), _Index.of(other._fingerprints)
-        for first, second, shift in _candidates(index, probes, within=False):
+        for first, second, shift in _candidates(index, probes):
             shared = _verify(self._fingerprints[first], other._fingerprints[second], shift)
             if shared is not None:
                 for key in self._copies[first]:
@@ -204,22 +208,16 @@ def _band_powers(waveform: FloatArray) -> FloatArray:
     if len(waveform) < _WINDOW:
         return np.zeros((0, _BANDS), np.float32)
     frames = sliding_window_view(waveform, _WINDOW)[::_HOP_SAMPLES]
-    window, weights = _window_and_weights()
+    window = np.hanning(_WINDOW).astype(np.float32)
+    edges = np.rint(np.geomspace(_LOWEST, _HIGHEST, _BANDS + 1) * _WINDOW / SAMPLE_RATE).astype(int)
+    scale = (np.diff(edges) * (window.sum() / 2) ** 2).astype(np.float32)
     powers = []
     for start in range(0, len(frames), _FRAMES_PER_BLOCK):
         spectrum = scipy.fft.rfft(frames[start : start + _FRAMES_PER_BLOCK] * window, axis=1)
-        powers.append((spectrum.real**2 + spectrum.imag**2) @ weights)
+        heard = spectrum[:, : edges[-1]]
+        # Not a product with a matrix of bands: its threads wait for each other on a busy machine.
+        powers.append(np.add.reduceat(heard.real**2 + heard.imag**2, edges[:-1], axis=1) / scale)
     return np.concatenate(powers)
-
-
-def _window_and_weights() -> tuple[FloatArray, FloatArray]:
-    """The (window,) analysis window, and (bins, bands) shares of each bin in log-spaced bands."""
-    window = np.hanning(_WINDOW)
-    edges = np.geomspace(_LOWEST, _HIGHEST, _BANDS + 1) * _WINDOW / SAMPLE_RATE
-    bins = np.arange(_WINDOW // 2 + 1)[:, None]
-    shares = np.clip(np.minimum(bins + 0.5, edges[1:]) - np.maximum(bins - 0.5, edges[:-1]), 0, 1)
-    scale = (window.sum() / 2) ** 2 * shares.sum(axis=0)
-    return window.astype(np.float32), (shares / scale).astype(np.float32)
 
 
 def _floor(power: FloatArray) -> FloatArray:
@@ -264,8 +262,8 @@ def _count(bits: BitArray) -> IntArray:
 def _sketch(fingerprint: Fingerprint) -> tuple[BitArray, IntArray]:
     """Keys by which shared sound is looked up, and the frame of each.
 
-    A key is four min-hashes of the trusted signs of a frame and of those before it: two copies have it
-    in common with a probability of the fourth power of their signs' Jaccard similarity. Half of the
+    A key is five min-hashes of the trusted signs of a frame and of those before it: two copies have it
+    in common with a probability of the fifth power of their signs' Jaccard similarity. Half of the
     keys are kept, chosen by their value, so that copies and excerpts keep the same ones.
     """
     clear, rising = _unpack(fingerprint.clear), _unpack(fingerprint.bits)
@@ -276,9 +274,10 @@ def _sketch(fingerprint: Fingerprint) -> tuple[BitArray, IntArray]:
     cells = np.concatenate([signs[_CONTEXT[-1] - back :][:frames] for back in _CONTEXT], axis=1)
     cells = cells[(told := cells.sum(axis=1) >= _MIN_CELLS)]
     absent = np.where(cells, np.uint8(0), np.uint8(_ABSENT))
-    hashes = np.stack([(absent | ranks).min(axis=1) for ranks in _RANKS], axis=1)
-    keys = hashes.astype(np.uint8).view(np.uint32).ravel()
-    kept = (keys * np.uint32(2654435761)) < 2**31
+    keys = np.zeros(len(cells), np.uint32)
+    for ranks in _RANKS:
+        keys = keys * _MIX + (absent | ranks).min(axis=1) + 1
+    kept = keys * _MIX < 2**31
     return keys[kept], np.flatnonzero(told)[kept]
 
 
@@ -299,7 +298,9 @@ class _Index(NamedTuple):
         return cls(keys[order], rows[order], frames[order].astype(np.int32))
 
 
-def _candidates(first: _Index, second: _Index, *, within: bool) -> Iterator[tuple[int, int, int]]:
+def _candidates(
+    first: _Index, second: _Index, *, within: bool = False, partners: int = _PARTNERS
+) -> Iterator[tuple[int, int, int]]:
     """Rows that may share sound, as (row of first, row of second, frames into first at which it begins).
 
     within: both are one index, of which each pair is given once, the smaller row first.
@@ -308,7 +309,7 @@ def _candidates(first: _Index, second: _Index, *, within: bool) -> Iterator[tupl
     by_row = np.argsort(first.rows, kind="stable")
     begins = np.arange(0, int(first.rows.max(initial=-1)) + 1, _ROWS_PER_BLOCK)
     for asked in np.split(by_row, np.searchsorted(first.rows[by_row], begins[1:])):
-        rows, other_rows, shifts = _shared_keys(first, second, asked, place[asked])
+        rows, other_rows, shifts = _shared_keys(first, second, asked, place[asked], partners)
         if within:
             apart = rows != other_rows
             rows, other_rows, shifts = rows[apart], other_rows[apart], shifts[apart]
@@ -316,22 +317,24 @@ def _candidates(first: _Index, second: _Index, *, within: bool) -> Iterator[tupl
 
 
 def _shared_keys(
-    first: _Index, second: _Index, asked: IntArray, place: IntArray
+    first: _Index, second: _Index, asked: IntArray, place: IntArray, partners: int
 ) -> tuple[IntArray, IntArray, IntArray]:
     """Rows of first and second that share a key, and the shift in frames between its two places.
 
     asked: (keys,) places in first; place: (keys,) where in second their partners begin.
     """
     found: list[tuple[IntArray, IntArray]] = []
-    for _ in range(_PARTNERS):
+    for _ in range(partners):
+        if not len(asked):
+            break
         inside = place < len(second.keys)
         asked, place = asked[inside], place[inside]
         same = second.keys[place] == first.keys[asked]
         asked, place = asked[same], place[same]
         found.append((asked, place))
         place = place + 1
-    ours = np.concatenate([asked for asked, _ in found])
-    theirs = np.concatenate([place for _, place in found])
+    ours = np.concatenate([np.zeros(0, np.int64), *(asked for asked, _ in found)])
+    theirs = np.concatenate([np.zeros(0, np.int64), *(place for _, place in found)])
     shifts = first.frames[ours].astype(np.int64) - second.frames[theirs]
     return first.rows[ours].astype(np.int64), second.rows[theirs].astype(np.int64), shifts
 
@@ -342,7 +345,8 @@ def _most_voted(rows: IntArray, other_rows: IntArray, shifts: IntArray) -> Itera
         return
     # One integer per match, so that one sort brings equal matches, and neighbouring shifts, together.
     lowest = int(rows.min())
-    pairs = (rows - lowest) * (int(other_rows.max()) + 1) + other_rows
+    width = int(other_rows.max()) + 1
+    pairs = (rows - lowest) * width + other_rows
     matches, votes = np.unique((pairs << _SHIFT_BITS) + shifts + _NO_SHIFT, return_counts=True)
     # Copies whose frames lie half a hop apart spread their votes over two shifts.
     adjacent = np.flatnonzero(np.diff(matches) == 1)
@@ -352,13 +356,13 @@ def _most_voted(rows: IntArray, other_rows: IntArray, shifts: IntArray) -> Itera
     order = np.lexsort((with_next, pairs))
     best = order[np.append(np.diff(pairs[order]) > 0, True)]
     for match in best[with_next[best] >= _MIN_VOTES]:
-        row, other_row = divmod(int(pairs[match]), int(other_rows.max()) + 1)
+        row, other_row = divmod(int(pairs[match]), width)
         yield row + lowest, other_row, int(matches[match] & (2**_SHIFT_BITS - 1)) - _NO_SHIFT
 
 
 def _verify(first: Fingerprint, second: Fingerprint, shift: int) -> Overlap | None:
     """The stretch that two recordings share near a shift in frames, if there is enough of it."""
-    found = [shared for near in (-1, 0, 1, 2) if (shared := _compare(first, second, shift + near))]
+    found = [shared for near in (-1, 0, 1) if (shared := _compare(first, second, shift + near))]
     return min(found, key=lambda shared: shared.error_rate, default=None)
 
 
@@ -373,7 +377,7 @@ def _compare(first: Fingerprint, second: Fingerprint, shift: int) -> Overlap | N
     errors = _count(told & ~(both & ~(first.bits[ours] ^ second.bits[theirs])))
     told_bits = _count(told)
     # The stretch with the most agreement beyond the tolerated errors: a maximum-sum subarray.
-    gain = np.concatenate([[0.0], np.cumsum(told_bits * _GAIN - errors)])
+    gain = np.concatenate([[0.0], np.cumsum(told_bits * _BREAK_EVEN - errors)])
     stop = int((gain - np.minimum.accumulate(gain)).argmax())
     start = int(gain[: stop + 1].argmin())
     audible = told_bits >= _MIN_BITS
@@ -382,6 +386,6 @@ def _compare(first: Fingerprint, second: Fingerprint, shift: int) -> Overlap | N
     if heard < _MIN_FRAMES or (heard < _LONG_FRAMES and heard < audible.sum() / 2):
         return None
     error_rate = float(errors[start:stop].sum() / told_bits[start:stop].sum())
-    if error_rate > (_MAX_ERROR_LONG if heard >= _LONG_FRAMES else _MAX_ERROR_SHORT):
+    if error_rate > _MAX_ERROR:
         return None
     return Overlap(shift * HOP, (begin + start) * HOP, (stop - start) * HOP, error_rate)

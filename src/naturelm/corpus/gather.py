@@ -16,6 +16,8 @@ from naturelm.corpus.recordings import Failure, Recording
 from naturelm.corpus.splits import HeldOut, Member, assign_splits, choose_held_out, novelties
 from naturelm.corpus.taxonomy import Match, Taxon, Taxonomy
 
+UNIDENTIFIED = "unidentified"
+"""What sources call an animal that was heard and not named: it is no silence, and no answer either."""
 FAILURES, UNKNOWN_TAXA, DUPLICATES = "failures.csv", "unknown_taxa.csv", "duplicates.csv"
 
 
@@ -152,7 +154,7 @@ class _Names:
             return ""
         for name in (*recording.species, *recording.background):
             match = self._match(name)
-            if match.how in {"misspelling", "ambiguous"}:
+            if name.lower() != UNIDENTIFIED and match.how in {"misspelling", "ambiguous"}:
                 meant = " or ".join(match.suggestions)
                 return f"the taxon {name!r} is {match.how} for {meant}: correct it in the archive's metadata"
         return ""
@@ -169,6 +171,8 @@ class _Names:
     def _taxon(self, recording: Recording, name: str, common: str) -> Taxon:
         if recording.source == FAUNA:
             return self._fauna[name]
+        if name.lower() == UNIDENTIFIED:
+            return Taxon(UNIDENTIFIED, rank="unranked")
         match = self._match(name)
         if match.taxon is not None:
             taxon = match.taxon

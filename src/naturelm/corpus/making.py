@@ -4,6 +4,8 @@ import dataclasses
 import json
 import multiprocessing
 import os
+import signal
+import sys
 import threading
 from collections.abc import Sequence
 from functools import lru_cache
@@ -17,18 +19,23 @@ from naturelm.corpus.library import Entry, Library
 from naturelm.corpus.options import BuildOptions, Share
 from naturelm.corpus.plan import Job, Plan, make_plan, share_seed, task_called
 from naturelm.corpus.recordings import Failure
-from naturelm.corpus.scene import Placed, UnusablePair
+from naturelm.corpus.scene import Placed, UnreadableRecording, UnusablePair
 from naturelm.corpus.schema import Pair
 from naturelm.corpus.storage import encode_flac, write_shard, write_text
 from naturelm.corpus.tasks import Draft, Studio
-from naturelm.errors import AudioError
 
 AUDIO_PLACE = "<Audio><AudioHere></Audio> "
 _ATTEMPTS = 6
 
 
-def follow_parent() -> None:
-    """Start of a worker process: end it when the parent has been killed, which cannot say goodbye."""
+def begin_worker() -> None:
+    """Start of a worker process: quiet, and ended when the parent has been killed, which cannot say goodbye."""
+    # libmpg123 complains of odd MP3 tags straight to the terminal, at every reading of the file.
+    own = os.fdopen(os.dup(2), "w", buffering=1)
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 2)
+    sys.stderr = own
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     parent = multiprocessing.parent_process()
     if parent is None:
         return
@@ -66,8 +73,9 @@ class Maker:
                 draft = task_called(share.task).make(entry, self._studio(share.split), rng)
             except UnusablePair:
                 continue  # no fault of the recording's: it does not suit this pair
-            except AudioError as error:
-                failures.append(Failure(entry.recording.source, entry.recording.file_name, str(error)))
+            except UnreadableRecording as error:
+                recording = error.entry.recording
+                failures.append(Failure(recording.source, recording.file_name, str(error)))
                 continue
             return self._stored(draft, entry, share, job), failures
         cause = (

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from naturelm.audio import SAMPLE_RATE
+from naturelm.audio import SAMPLE_RATE, audio_info
 from naturelm.corpus.activity import Activity
 from naturelm.corpus.fingerprint import Fingerprint, fingerprint
 from naturelm.corpus.library import recording_from_json, recording_to_json
@@ -153,7 +153,7 @@ def _prepared_row(row: Recording | Failure, most_seconds: float) -> dict[str, ob
     known = {
         **named,
         "recording": recording_to_json(row),
-        "duration": len(waveform) / SAMPLE_RATE,
+        "duration": _safe_seconds(len(waveform)),
         "activity": activity.to_bytes(),
     }
     if getattr(row.sound, "generated", False):
@@ -163,13 +163,20 @@ def _prepared_row(row: Recording | Failure, most_seconds: float) -> dict[str, ob
 
 
 def _beginning(recording: Recording, most_seconds: float) -> FloatArray:
-    if recording.duration is not None and recording.duration <= most_seconds:
-        return recording.sound.read()
-    try:
-        return recording.sound.read(0.0, most_seconds)
-    except AudioError:
-        # The recording may be shorter than that; if it is damaged, this raises again.
-        return recording.sound.read()[: round(most_seconds * SAMPLE_RATE)]
+    sound = recording.sound
+    length = recording.duration
+    if isinstance(sound, FileSound) and sound.end is None:
+        # Metadata may be wrong about the length; the header is asked.
+        total = audio_info(sound.path).duration
+        length = None if total is None else total - sound.start
+    if length is not None and length > most_seconds:
+        return sound.read(0.0, most_seconds)
+    return sound.read()[: round(most_seconds * SAMPLE_RATE)]
+
+
+def _safe_seconds(samples: int) -> float:
+    """Length that can be asked for at any rate: resampling may have added a sample at the end."""
+    return max(0, math.floor((samples - 2) / SAMPLE_RATE * 1000)) / 1000
 
 
 def read_prepared(paths: Iterable[Path]) -> Iterator[Prepared | Failure]:

@@ -9,13 +9,21 @@ from naturelm.audio import SAMPLE_RATE
 from naturelm.corpus.augment import AugmentOptions, Change, active_level_db, change, faded, gained
 from naturelm.corpus.library import Entry
 from naturelm.corpus.recordings import FloatArray
-from naturelm.errors import NatureLMError
+from naturelm.errors import AudioError, NatureLMError
 
 _COMMON_LEVEL_DB = -24.0
 
 
 class UnusablePair(NatureLMError):
     """A pair that cannot be made from the recordings that were drawn for it; another is drawn."""
+
+
+class UnreadableRecording(AudioError):
+    """A recording that was readable when the build began and is no longer, or not in this part."""
+
+    def __init__(self, entry: Entry, cause: AudioError) -> None:
+        super().__init__(str(cause))
+        self.entry = entry
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,7 @@ def compose(
     allowed: changes under which the label stays true.
     apart: give each its own time, one after another, as far as the clip is long enough; otherwise
         they are placed at random and may overlap.
-    Raises AudioError for a recording that cannot be read, UnusablePair for one without a call.
+    Raises UnreadableRecording for a recording that cannot be read, UnusablePair for one without a call.
     """
     cuts = [_cut(entry, options, allowed, rng) for entry in focal]
     if not cuts:
@@ -123,11 +131,19 @@ def _cut(entry: Entry, options: SceneOptions, allowed: frozenset[Change], rng: n
         raise UnusablePair(f"{entry.key}: no sound in it stands out")
     # Among the louder half, so that training hears more than each recording's one loudest moment.
     start = float(rng.choice(starts[: max(1, len(starts) // 2)]))
-    sound = entry.recording.sound.read(start, min(start + seconds, entry.duration))
+    sound = read_part(entry, start, start + seconds)
     sound, changes = change(sound, allowed, options.augment, rng)
     if active_level_db(sound) < -80:
         raise UnusablePair(f"{entry.key}: silent from {start:.2f} s on")
     return _Cut(entry, faded(sound[: round(options.seconds * SAMPLE_RATE)]), start, changes)
+
+
+def read_part(entry: Entry, start: float, end: float) -> FloatArray:
+    """Samples of a recording from start to end (s), or to its end; UnreadableRecording if they cannot be had."""
+    try:
+        return entry.recording.sound.read(start, min(end, entry.duration))
+    except AudioError as error:
+        raise UnreadableRecording(entry, error) from error
 
 
 def _finished(
@@ -158,7 +174,7 @@ def _bed(noise: Entry, samples: int, rng: np.random.Generator) -> FloatArray:
     """A stretch of background of the wanted length; a shorter recording is repeated with its ends blended."""
     seconds = samples / SAMPLE_RATE
     start = float(rng.uniform(0, max(0.0, noise.duration - seconds)))
-    sound = noise.recording.sound.read(start, min(start + seconds, noise.duration))
+    sound = read_part(noise, start, start + seconds)
     if len(sound) >= samples:
         return sound[:samples]
     blend = min(len(sound) // 4, SAMPLE_RATE // 4)

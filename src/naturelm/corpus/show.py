@@ -253,7 +253,11 @@ def write_sheet(
             sounds.append(write_sound(found.pair, out / name, f"{number:02d}-"))
         except AudioError:
             continue  # told on the sheet
-    title = f"{task}: {len(pairs)} pairs at random" + (f" from {split}" if split else "") + f" (seed {seed})"
+    title = (
+        f"{task}: {len(pairs)} pair{'' if len(pairs) == 1 else 's'} at random"
+        + (f" from {split}" if split else "")
+        + f" (seed {seed})"
+    )
     figure, failures = _draw(pairs, title, columns=2 if len(pairs) > 1 else 1)
     image = out / f"{name}.png"
     with _writing(out):

@@ -77,7 +77,7 @@ class Task(Protocol):
         ...
 
     def make(self, entry: Entry, studio: Studio, rng: np.random.Generator) -> Draft:
-        """A pair about this recording. Raises AudioError or UnusablePair, and another is drawn."""
+        """A pair about this recording. Raises UnreadableRecording or UnusablePair, and another is drawn."""
         ...
 
 

@@ -8,6 +8,7 @@ from naturelm.corpus import prompts
 from naturelm.corpus.augment import ALL_CHANGES, COLOURING, active_level_db
 from naturelm.corpus.library import Entry
 from naturelm.corpus.recordings import FloatArray
+from naturelm.corpus.scene import read_part
 from naturelm.corpus.tasks.base import Draft, Studio, UnusablePair, shuffled
 from naturelm.corpus.tasks.facts import stated_sex
 
@@ -95,7 +96,7 @@ class SpeakerPitch:
     def make(self, entry: Entry, studio: Studio, rng: np.random.Generator) -> Draft:
         """See `Task`."""
         seconds = min(entry.duration, studio.options.seconds)
-        measured = voice_pitch_hz(entry.recording.sound.read(0.0, seconds))
+        measured = voice_pitch_hz(read_part(entry, 0.0, seconds))
         # A voice within a semitone of a boundary is neither.
         if measured is None or any(abs(np.log2(measured / edge)) < 1 / 12 for edge in (_LOW_HZ, _HIGH_HZ)):
             raise UnusablePair(f"{entry.key}: the pitch of the voice is not clear")
