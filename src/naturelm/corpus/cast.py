@@ -109,16 +109,21 @@ class Cast:
                 break
         return found
 
-    def fellows(self, entry: Entry, count: int, rng: np.random.Generator) -> list[Entry]:
+    def fellows(
+        self, entry: Entry, count: int, rng: np.random.Generator, *, fit: Callable[[Entry], bool]
+    ) -> list[Entry]:
         """Recordings of other individuals of the same taxon, each of another; fewer if there are not enough."""
         own = entry.recording.group or entry.recording.recordist
-        individuals = {
-            individual: rows
-            for individual, rows in self._by_individual[entry.taxa[0].scientific_name].items()
-            if individual != own
-        }
-        chosen = rng.permutation(sorted(individuals))[:count]
-        return [self.library[int(rng.choice(individuals[str(individual)]))] for individual in chosen]
+        individuals = self._by_individual[entry.taxa[0].scientific_name]
+        found: list[Entry] = []
+        for individual in rng.permutation(sorted(individuals)):
+            if len(found) == count:
+                break
+            takes = [self.library[row] for row in individuals[str(individual)]]
+            fitting = [take for take in takes if fit(take)]
+            if individual != own and fitting:
+                found.append(fitting[int(rng.integers(len(fitting)))])
+        return found
 
     def speakers(self, entry: Entry, count: int, rng: np.random.Generator) -> list[Entry]:
         """Recordings of other speakers, each of another; fewer if there are not enough."""

@@ -288,9 +288,7 @@ def _each(
         return
     # Not forked: a fork of a process with threads (Arrow has them) may hang.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        min(workers, len(shards)), mp_context=context, initializer=begin_worker
-    ) as pool:
+    with ProcessPoolExecutor(min(workers, len(shards)), mp_context=context, initializer=begin_worker) as pool:
         try:
             yield from pool.map(read, paths, splits)
         except BrokenProcessPool as error:

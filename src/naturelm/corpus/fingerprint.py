@@ -50,10 +50,10 @@ _STRONG = 3.0  # dB of change that a copy must show as well
 _MIN_BITS = 2  # trusted bits from which a frame counts as audible
 _MIN_FRAMES = 52  # which, with the length of a frame, span 1.0 s
 _LONG_FRAMES = 192
-# Copies (re-encoded, cut half a frame off, noise at 20 dB) differ in at most 0.09 of the bits, renditions
-# whose notes are displaced by 15 ms and 3 % in pitch in at least 0.12 at their best second.
-_MAX_ERROR = 0.10
-_BREAK_EVEN = 0.15  # error rate from which a stretch is better left out of the match
+# Copies (re-encoded, cut half a frame off, noise at 20 dB) differ in up to 0.09 of the bits, at worst 0.11;
+# the best second of renditions whose notes are displaced by 15 ms and 3 % in pitch in 0.12 and more.
+_MAX_ERROR, _MAX_ERROR_LONG = 0.10, 0.13
+_BREAK_EVEN = 0.18  # error rate from which a stretch is better left out of the match
 
 _CONTEXT = (0, 12, 24)  # frames back whose bits go into one sketch key
 _CELLS = 64 * len(_CONTEXT)
@@ -63,7 +63,7 @@ _MIX = np.uint32(2654435761)  # odd, about 2^32 / golden ratio: spreads small nu
 _RANKS = np.stack([np.random.default_rng(seed).permutation(_CELLS) for seed in range(5)]).astype(np.uint8)
 _PARTNERS = 24  # occurrences of a key that one occurrence is compared with
 _MANY = 1000  # the same for just two recordings, where even a sound of many equal notes is affordable
-_MIN_VOTES = 6  # different sounds reach 5 or so, copies of which 2 s are shared 17 and more
+_MIN_VOTES = 5  # different sounds reach 2 to 5, noisy copies that share 2 s reach 8 and more
 _ROWS_PER_BLOCK = 512
 _FRAMES_PER_BLOCK = 1024
 _SHIFT_BITS = 26  # room for recordings of 145 hours
@@ -386,6 +386,6 @@ def _compare(first: Fingerprint, second: Fingerprint, shift: int) -> Overlap | N
     if heard < _MIN_FRAMES or (heard < _LONG_FRAMES and heard < audible.sum() / 2):
         return None
     error_rate = float(errors[start:stop].sum() / told_bits[start:stop].sum())
-    if error_rate > _MAX_ERROR:
+    if error_rate > (_MAX_ERROR_LONG if heard >= _LONG_FRAMES else _MAX_ERROR):
         return None
     return Overlap(shift * HOP, (begin + start) * HOP, (stop - start) * HOP, error_rate)
