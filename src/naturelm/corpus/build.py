@@ -11,6 +11,7 @@ import hashlib
 import importlib.metadata
 import json
 import multiprocessing
+import os
 import shutil
 import time
 from collections import Counter
@@ -176,10 +177,27 @@ def _same_recordings(folder: Path, library: Path) -> None:
 
 
 @contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+@contextmanager
 def _workers(count: int) -> Iterator[ProcessPoolExecutor]:
     # Not forked: a fork of a process with threads (Arrow has them) may hang.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, mp_context=context, initializer=begin_worker) as pool:
+    # Processes share the cores among themselves; each with a thread for every core is slower.
+    with (
+        _environment("OPENBLAS_NUM_THREADS", "1"),
+        ProcessPoolExecutor(count, mp_context=context, initializer=begin_worker) as pool,
+    ):
         try:
             yield pool
         except BaseException:

@@ -49,7 +49,7 @@ _STRONG = 3.0  # dB of change that a copy must show as well
 
 _MIN_BITS = 2  # trusted bits from which a frame counts as audible
 _MIN_FRAMES = 52  # which, with the length of a frame, span 1.0 s
-_LONG_FRAMES = 192
+_LONG_FRAMES = 320
 # Copies (re-encoded, cut half a frame off, noise at 20 dB) differ in up to 0.09 of the bits, at worst 0.11;
 # the best second of renditions whose notes are displaced by 15 ms and 3 % in pitch in 0.12 and more.
 _MAX_ERROR, _MAX_ERROR_LONG = 0.10, 0.13
@@ -61,7 +61,7 @@ _MIN_CELLS = 6
 _ABSENT = 255
 _MIX = np.uint32(2654435761)  # odd, about 2^32 / golden ratio: spreads small numbers over all bits
 _RANKS = np.stack([np.random.default_rng(seed).permutation(_CELLS) for seed in range(5)]).astype(np.uint8)
-_PARTNERS = 24  # occurrences of a key that one occurrence is compared with
+_PARTNERS = 64  # occurrences of a key that one occurrence is compared with
 _MANY = 1000  # the same for just two recordings, where even a sound of many equal notes is affordable
 _MIN_VOTES = 5  # different sounds reach 2 to 5, noisy copies that share 2 s reach 8 and more
 _ROWS_PER_BLOCK = 512
@@ -147,7 +147,7 @@ def overlap(first: Fingerprint, second: Fingerprint) -> Overlap | None:
 class DuplicateFinder:
     """Recordings among which, or between two sets of which, duplicates are looked for.
 
-    Holds about 3 MB per hour of sound, and while it searches 2 MB more per hour. The time grows in
+    Holds about 3 MB per hour of sound, and while it searches 4 MB more per hour. The time grows in
     proportion to the sound, not to the number of pairs: a sketch key that is found very often, as in
     sounds that are all alike, is followed to a fixed number of its occurrences. So of a sound that
     is held dozens of times not every pair is given, but the pairs that are given join all its copies.

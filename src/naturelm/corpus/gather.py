@@ -9,6 +9,7 @@ from pathlib import Path
 from naturelm.corpus.cast import FAUNA
 from naturelm.corpus.fauna import SPECIES
 from naturelm.corpus.fingerprint import Duplicate, DuplicateFinder
+from naturelm.corpus.held_out import HeldOutNames
 from naturelm.corpus.library import Entry, write_library
 from naturelm.corpus.options import BuildOptions
 from naturelm.corpus.prepare import Prepared, read_prepared
@@ -47,6 +48,7 @@ def gather(chunks: Sequence[Path], options: BuildOptions, library: Path, folder:
     by_source: defaultdict[str, set[Taxon]] = defaultdict(set)
     generated: set[str] = set()
     finder = DuplicateFinder()
+    texts: dict[int, str] = {}
     for row in read_prepared(chunks):
         if isinstance(row, Failure):
             failures.append(row)
@@ -58,6 +60,9 @@ def gather(chunks: Sequence[Path], options: BuildOptions, library: Path, folder:
             continue
         focal, background = names.taxa(recording)
         member = _member(recording, (*focal, *background))
+        own_words = (recording.caption, recording.transcript, recording.instruction, recording.answer)
+        if any(own_words):
+            texts[len(members)] = "\n".join(filter(None, own_words))
         members.append(member)
         taxa.append(member.taxa)
         by_source[recording.source].update(member.taxa)
@@ -69,6 +74,7 @@ def gather(chunks: Sequence[Path], options: BuildOptions, library: Path, folder:
     held_out = choose_held_out(options.splits, names.taxonomy, by_source, options.seed)
     copies = sorted(finder.duplicates(), key=lambda copy: (copy.first, copy.second))
     pairs = [(copy.first, copy.second) for copy in copies]
+    members = _naming_held_out(members, texts, held_out, names.taxonomy)
     splits = assign_splits(members, pairs, held_out, options.splits, options.seed)
     new = novelties(taxa, splits)
     # By first mention, not through a set: the order of a set differs between runs.
@@ -116,6 +122,20 @@ def _member(recording: Recording, taxa: tuple[Taxon, ...]) -> Member:
         recordist=f"{source}:{recording.recordist}" if recording.recordist else "",
         archive_split=recording.split,
     )
+
+
+def _naming_held_out(
+    members: list[Member], texts: dict[int, str], held_out: HeldOut, taxonomy: Taxonomy
+) -> list[Member]:
+    """Members, those marked whose archive's own words name what training must not hear of."""
+    named = {rank: getattr(held_out, rank) for rank in ("species", "genera", "families")}
+    finder = HeldOutNames(named, taxonomy)
+    if not finder:
+        return members
+    return [
+        replace(member, names_held_out=bool(finder.of_text(texts[row]))) if row in texts else member
+        for row, member in enumerate(members)
+    ]
 
 
 def _taxonomy(chunks: Sequence[Path], options: BuildOptions) -> Taxonomy:

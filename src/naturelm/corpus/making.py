@@ -91,11 +91,11 @@ class Maker:
 
     def _stored(self, draft: Draft, entry: Entry, share: Share, job: Job) -> Pair:
         identifier = f"{self._options.name}-{share.name.replace('/', '-')}-{job.number:06d}"
-        entries = draft.scene.entries or (entry,)
         heard = draft.scene.entries
         taxa = dict.fromkeys(taxon.scientific_name for other in heard for taxon in other.all_taxa)
-        sources = dict.fromkeys(other.recording.source for other in entries)
-        licenses = dict.fromkeys(other.recording.license for other in entries)
+        # A silent clip is nobody's recording.
+        sources = dict.fromkeys(other.recording.source for other in heard) or {"silence": None}
+        licenses = dict.fromkeys(other.recording.license for other in heard) or {"CC0-1.0": None}
         return Pair(
             id=identifier,
             audio=encode_flac(draft.scene.samples),

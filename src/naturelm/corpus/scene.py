@@ -95,7 +95,9 @@ def compose(
         they are placed at random and may overlap.
     Raises UnreadableRecording for a recording that cannot be read, UnusablePair for one without a call.
     """
-    cuts = [_cut(entry, options, allowed, rng) for entry in focal]
+    # One after another, each may last a little longer than its part of the clip: some overlap is natural.
+    longest_cut = options.seconds * min(1.0, 1.25 / len(focal)) if apart and focal else options.seconds
+    cuts = [_cut(entry, longest_cut, options, allowed, rng) for entry in focal]
     if not cuts:
         samples = round(
             rng.uniform(max(options.shortest, options.seconds / 3), options.seconds) * SAMPLE_RATE
@@ -124,8 +126,10 @@ def compose(
     return _finished(mixed, tuple(placed), noise, options, rng)
 
 
-def _cut(entry: Entry, options: SceneOptions, allowed: frozenset[Change], rng: np.random.Generator) -> _Cut:
-    seconds = min(options.seconds, entry.duration)
+def _cut(
+    entry: Entry, longest: float, options: SceneOptions, allowed: frozenset[Change], rng: np.random.Generator
+) -> _Cut:
+    seconds = min(longest, entry.duration)
     starts = entry.activity.crops(seconds)
     if not len(starts):
         raise UnusablePair(f"{entry.key}: no sound in it stands out")

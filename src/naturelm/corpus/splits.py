@@ -61,6 +61,8 @@ class Member:
     recordist: str
     """`source:recordist`, or empty."""
     archive_split: str
+    names_held_out: bool = False
+    """Whether its caption or transcript names a held-out taxon, heard or not."""
 
 
 def choose_held_out(
@@ -143,7 +145,7 @@ def assign_splits(
 
 
 def _split_of(members: Sequence[Member], held_out: HeldOut, options: SplitOptions, seed: int) -> str:
-    if any(held_out.holds(taxon) for member in members for taxon in member.taxa):
+    if any(member.names_held_out or any(map(held_out.holds, member.taxa)) for member in members):
         return "test"
     stated = {_ARCHIVE_SPLITS.get(member.archive_split, "") for member in members} - {""}
     if options.archive_splits and stated:

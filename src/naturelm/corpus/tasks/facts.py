@@ -118,16 +118,18 @@ class Counting:
         """See `Task`. A recording is taken for one individual's where its archive does not say otherwise;
         mixing it with others needs to know whose it is."""
         recording = entry.recording
-        return (
-            one_animal(entry)
-            and recording.count in {None, 1}
-            and bool(recording.group or recording.recordist)
-        )
+        known = bool(recording.group or recording.recordist) and recording.count in {None, 1}
+        # Of invented animals single calls: of songs and alarms, few would fit into a clip side by side.
+        short = not is_invented(entry) or recording.call_types == ("call",)
+        return one_animal(entry) and known and short
 
     def make(self, entry: Entry, studio: Studio, rng: np.random.Generator) -> Draft:
         """See `Task`."""
-        wanted = int(rng.integers(1, self.most + 1)) if self.exact or rng.random() < 0.5 else 1
-        fellows = studio.cast.fellows(entry, wanted - 1, rng)
+        if self.exact:
+            wanted = int(rng.integers(1, self.most + 1))
+        else:
+            wanted = 1 if rng.random() < 0.5 else int(rng.integers(2, self.most + 1))
+        fellows = studio.cast.fellows(entry, wanted - 1, rng, fit=self.fits)
         if len(fellows) < wanted - 1:
             raise UnusablePair(f"{entry.key}: fewer than {wanted} individuals of its species were recorded")
         scene = studio.scene([entry, *fellows], rng, apart=True)
