@@ -3,14 +3,14 @@
 import csv
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from naturelm.corpus.cast import FAUNA
 from naturelm.corpus.fauna import SPECIES
 from naturelm.corpus.fingerprint import Duplicate, DuplicateFinder
 from naturelm.corpus.held_out import HeldOutNames
-from naturelm.corpus.library import Entry, write_library
+from naturelm.corpus.library import Entry, Novelty, write_library
 from naturelm.corpus.options import BuildOptions
 from naturelm.corpus.prepare import Prepared, read_prepared
 from naturelm.corpus.recordings import Failure, Recording
@@ -38,78 +38,96 @@ class Gathered:
     """Sources whose sound is made, not recorded."""
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What the prepared chunks hold, as it is added up."""
+
+    failures: list[Failure] = field(default_factory=list)
+    members: list[Member] = field(default_factory=list)
+    texts: dict[int, str] = field(default_factory=dict)
+    """What archives say in whole sentences, by row of `members`."""
+    by_source: defaultdict[str, set[Taxon]] = field(default_factory=lambda: defaultdict(set))
+    licenses: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    generated: set[str] = field(default_factory=set)
+    finder: DuplicateFinder = field(default_factory=DuplicateFinder)
+
+    def add(self, row: Prepared, taxa: tuple[Taxon, ...]) -> None:
+        """A usable recording."""
+        recording = row.recording
+        member = _member(recording, taxa)
+        sentences = (recording.caption, recording.transcript, recording.instruction, recording.answer)
+        if any(sentences):
+            self.texts[len(self.members)] = "\n".join(filter(None, sentences))
+        self.members.append(member)
+        self.by_source[recording.source].update(member.taxa)
+        self.licenses[recording.source][recording.license] += 1
+        if row.fingerprint is None:
+            self.generated.add(recording.source)
+        else:
+            self.finder.add(member.key, row.fingerprint)
+
+
 def gather(chunks: Sequence[Path], options: BuildOptions, library: Path, folder: Path) -> Gathered:
     """Read the prepared chunks, and write the library and the tables of what could not be used as it was."""
     names = _Names(_taxonomy(chunks, options), strict=bool(options.taxonomy))
-    failures: list[Failure] = []
-    members: list[Member] = []
-    taxa: list[tuple[Taxon, ...]] = []
-    licenses: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    by_source: defaultdict[str, set[Taxon]] = defaultdict(set)
-    generated: set[str] = set()
-    finder = DuplicateFinder()
-    texts: dict[int, str] = {}
-    for row in read_prepared(chunks):
-        if isinstance(row, Failure):
-            failures.append(row)
-            continue
-        recording = row.recording
-        problem = names.problem(recording)
-        if problem:
-            failures.append(Failure(recording.source, recording.file_name, problem))
-            continue
-        focal, background = names.taxa(recording)
-        member = _member(recording, (*focal, *background))
-        own_words = (recording.caption, recording.transcript, recording.instruction, recording.answer)
-        if any(own_words):
-            texts[len(members)] = "\n".join(filter(None, own_words))
-        members.append(member)
-        taxa.append(member.taxa)
-        by_source[recording.source].update(member.taxa)
-        licenses[recording.source][recording.license] += 1
-        if row.fingerprint is None:
-            generated.add(recording.source)
-        else:
-            finder.add(member.key, row.fingerprint)
-    held_out = choose_held_out(options.splits, names.taxonomy, by_source, options.seed)
-    copies = sorted(finder.duplicates(), key=lambda copy: (copy.first, copy.second))
+    found = _find(chunks, names)
+    held_out = choose_held_out(options.splits, names.taxonomy, found.by_source, options.seed)
+    members = _naming_held_out(found, held_out, names.taxonomy)
+    copies = sorted(found.finder.duplicates(), key=lambda copy: (copy.first, copy.second))
     pairs = [(copy.first, copy.second) for copy in copies]
-    members = _naming_held_out(members, texts, held_out, names.taxonomy)
     splits = assign_splits(members, pairs, held_out, options.splits, options.seed)
+    taxa = [member.taxa for member in members]
     new = novelties(taxa, splits)
     # By first mention, not through a set: the order of a set differs between runs.
     by_name: dict[str, Taxon] = {}
     for taxon in (taxon for of in taxa for taxon in of):
         by_name.setdefault(taxon.scientific_name, taxon)
     used = [by_name[name] for name in sorted(by_name)]
-
-    def entries() -> Iterator[Entry]:
-        place = 0
-        for row in read_prepared(chunks):
-            if isinstance(row, Failure) or names.problem(row.recording):
-                continue
-            yield _entry(row, names, members[place], splits[place], new[place])
-            place += 1
-
-    write_library(library, entries(), used)
-    _write_failures(failures, folder)
+    write_library(library, _entries(chunks, names, members, splits, new), used)
     _write_unknown(names, folder)
     _write_duplicates(copies, members, splits, folder)
-    sorted_licenses = {source: dict(sorted(of.items())) for source, of in sorted(licenses.items())}
     return Gathered(
         held_out,
-        tuple(failures),
+        tuple(found.failures),
         len(names.unknown),
         len(copies),
         tuple(used),
-        sorted_licenses,
-        tuple(sorted(generated)),
+        {source: dict(sorted(of.items())) for source, of in sorted(found.licenses.items())},
+        tuple(sorted(found.generated)),
     )
 
 
-def _entry(row: Prepared, names: "_Names", member: Member, split: str, novelty: str) -> Entry:
-    focal, background = names.taxa(row.recording)
-    return Entry(row.recording, focal, background, split, novelty, member.group, row.activity, row.duration)  # type: ignore[arg-type]
+def _find(chunks: Sequence[Path], names: "_Names") -> _Found:
+    found = _Found()
+    for row in read_prepared(chunks):
+        if isinstance(row, Failure):
+            found.failures.append(row)
+            continue
+        problem = names.problem(row.recording)
+        if problem:
+            found.failures.append(Failure(row.recording.source, row.recording.file_name, problem))
+            continue
+        focal, background = names.taxa(row.recording)
+        found.add(row, (*focal, *background))
+    return found
+
+
+def _entries(
+    chunks: Sequence[Path],
+    names: "_Names",
+    members: Sequence[Member],
+    splits: Sequence[str],
+    new: Sequence[Novelty],
+) -> Iterator[Entry]:
+    """The usable recordings again, from the chunks: all of them at once may not fit into memory."""
+    place = 0
+    for row in read_prepared(chunks):
+        if isinstance(row, Failure) or names.problem(row.recording):
+            continue
+        focal, background = names.taxa(row.recording)
+        group, split = members[place].group, splits[place]
+        yield Entry(row.recording, focal, background, split, new[place], group, row.activity, row.duration)
+        place += 1
 
 
 def _member(recording: Recording, taxa: tuple[Taxon, ...]) -> Member:
@@ -124,17 +142,17 @@ def _member(recording: Recording, taxa: tuple[Taxon, ...]) -> Member:
     )
 
 
-def _naming_held_out(
-    members: list[Member], texts: dict[int, str], held_out: HeldOut, taxonomy: Taxonomy
-) -> list[Member]:
-    """Members, those marked whose archive's own words name what training must not hear of."""
+def _naming_held_out(found: _Found, held_out: HeldOut, taxonomy: Taxonomy) -> list[Member]:
+    """Members, those marked whose archive's own sentences name what training must not hear of."""
     named = {rank: getattr(held_out, rank) for rank in ("species", "genera", "families")}
     finder = HeldOutNames(named, taxonomy)
     if not finder:
-        return members
+        return found.members
     return [
-        replace(member, names_held_out=bool(finder.of_text(texts[row]))) if row in texts else member
-        for row, member in enumerate(members)
+        replace(member, names_held_out=bool(finder.of_text(found.texts[row])))
+        if row in found.texts
+        else member
+        for row, member in enumerate(found.members)
     ]
 
 
@@ -215,11 +233,6 @@ class _Names:
 def _fauna_taxon(species: object) -> Taxon:
     fields = ("scientific_name", "common_name", "genus", "family", "order", "class_name", "phylum")
     return Taxon(**{name: getattr(species, name) for name in fields})
-
-
-def _write_failures(failures: Sequence[Failure], folder: Path) -> None:
-    rows = [(failure.source, failure.file_name, failure.cause) for failure in failures]
-    write_csv(folder / FAILURES, ("source", "file_name", "cause"), rows)
 
 
 def _write_unknown(names: _Names, folder: Path) -> None:
