@@ -17,7 +17,6 @@ towards the language model's own word embeddings; then LoRA and the audio side l
 import argparse
 import hashlib
 import json
-import struct
 import subprocess
 import sys
 import tempfile
@@ -34,6 +33,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from naturelm.audio import SAMPLE_RATE, read_audio
+from naturelm.corpus.starter.qt_resource import read_qt_resource
 from naturelm.model.building import new_model
 from naturelm.model.configuration import BeatsConfig, NatureLMProjectorConfig
 from naturelm.model.loading import load_model
@@ -176,29 +176,6 @@ def fetch_package(scratch: Path) -> Path:
             if name.endswith(".mp3"):
                 (scratch / Path(name).name).write_bytes(archive.read(name))
     return scratch
-
-
-def read_qt_resource(path: Path) -> dict[str, bytes]:
-    """Files of a Qt binary resource (`qres`, version 2 and later) by their name."""
-    content = path.read_bytes()
-    magic, version, tree, data, names = struct.unpack_from(">4s4I", content)
-    if magic != b"qres" or version < 2:
-        raise SystemExit(f"{path}: not a Qt resource of version 2 or later")
-    files = {}
-    pending = [0]
-    while pending:
-        node = tree + 22 * pending.pop()
-        name_at, flags = struct.unpack_from(">IH", content, node)
-        if flags & 2:  # a folder: its children stand in a row
-            count, first = struct.unpack_from(">2I", content, node + 6)
-            pending += range(first, first + count)
-        elif not flags & 5:  # not compressed, as sound never is
-            (data_at,) = struct.unpack_from(">I", content, node + 10)
-            (size,) = struct.unpack_from(">I", content, data + data_at)
-            (letters,) = struct.unpack_from(">H", content, names + name_at)
-            name = content[names + name_at + 6 :][: 2 * letters].decode("utf-16-be")
-            files[name] = content[data + data_at + 4 :][:size]
-    return files
 
 
 def trim(sound: np.ndarray, below_peak_db: float = 45.0) -> np.ndarray:

@@ -24,7 +24,14 @@ from pathlib import Path
 
 import filelock
 
-from naturelm.corpus.gather import FAILURES, Gathered, gather, write_csv
+from naturelm.corpus.gather import (
+    DUPLICATES,
+    FAILURES,
+    UNKNOWN_TAXA,
+    Gathered,
+    gather,
+    write_failures,
+)
 from naturelm.corpus.library import Library
 from naturelm.corpus.making import begin_worker, make_shard
 from naturelm.corpus.options import BuildOptions, CorpusError
@@ -32,13 +39,15 @@ from naturelm.corpus.plan import Plan, make_plan
 from naturelm.corpus.prepare import chunk_digest, chunks, listed, prepare_chunk, prepared_digest
 from naturelm.corpus.recordings import Failure
 from naturelm.corpus.schema import SCHEMA_VERSION, SPLITS
-from naturelm.corpus.storage import DATA, MANIFEST, TAXONOMY, Corpus, write_text
+from naturelm.corpus.storage import DATA, MANIFEST, TAXONOMY, Corpus, sweep, write_text
 from naturelm.corpus.taxonomy import Taxonomy
 
 Progress = Callable[[str, int, int | None], None]
 """Called with stage, how much is done, and of how much if that is known."""
 
 _WORK = "work"
+_MARK = "build.json"
+_CARD = "README.md"
 
 
 @dataclass(frozen=True)
@@ -72,9 +81,9 @@ def build_corpus(
     began = time.monotonic()
     with _held(folder), _explained(folder):
         work = folder / _WORK
-        if fresh:
-            _clear(folder)
-        _claim(folder, options)
+        for place in (folder, folder / DATA):
+            sweep(place)
+        _claim(folder, options, fresh=fresh)
         if (folder / MANIFEST).is_file() and not work.exists():
             return _report(folder, time.monotonic() - began)
         with _workers(workers) as pool:
@@ -127,25 +136,29 @@ def _explained(folder: Path) -> Iterator[None]:
             raise CorpusError(
                 f"{folder}: the disk is full ({error.strerror}); free some space, and run the same command again to go on"
             ) from error
-        raise
+        raise CorpusError(
+            f"{error.filename or folder}: {error.strerror or error}; mend this, and run the same command again to go on"
+        ) from error
 
 
 def _options_digest(options: BuildOptions) -> str:
     return hashlib.sha256(f"{SCHEMA_VERSION} {options!r}".encode()).hexdigest()
 
 
-def _claim(folder: Path, options: BuildOptions) -> None:
-    """Refuse a folder in which something else was begun."""
-    mark = folder / "build.json"
+def _claim(folder: Path, options: BuildOptions, *, fresh: bool) -> None:
+    """Refuse a folder in which something else was begun, or clear it of that."""
+    mark = folder / _MARK
     digest = _options_digest(options)
-    if mark.is_file():
-        if json.loads(mark.read_text(encoding="utf-8")).get("options") != digest:
+    if mark.is_file() and fresh:
+        _clear(folder)
+    elif mark.is_file():
+        if _begun(mark).get("options") != digest:
             raise CorpusError(
                 f"{folder}: holds a corpus with other options; give another folder, or --fresh to throw it away"
             )
         return
-    strangers = [path.name for path in folder.iterdir() if path.name != ".lock"]
-    if strangers:
+    strangers = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    if strangers and not mark.is_file():
         raise CorpusError(
             f"{folder}: not empty, and not a corpus ({strangers[0]} is there); give another folder"
         )
@@ -153,20 +166,26 @@ def _claim(folder: Path, options: BuildOptions) -> None:
 
 
 def _clear(folder: Path) -> None:
-    """Remove what a build writes, and nothing else; only where a build has been."""
-    if not (folder / "build.json").is_file():
-        return
+    """Remove what a build has written, and nothing else; the mark stays until another takes its place."""
+    # The manifest first: without it, what is left if this is stopped half-way is not taken for finished.
+    for name in (MANIFEST, _CARD, FAILURES, UNKNOWN_TAXA, DUPLICATES, TAXONOMY):
+        (folder / name).unlink(missing_ok=True)
     for name in (_WORK, DATA):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for path in folder.iterdir():
-        if path.is_file() and path.name != ".lock" and path.suffix in {".json", ".csv", ".md"}:
-            path.unlink()
+        if (folder / name).exists():
+            shutil.rmtree(folder / name)
+
+
+def _begun(mark: Path) -> dict[str, str]:
+    try:
+        return dict(json.loads(mark.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise CorpusError(f"{mark}: damaged ({error}); begin anew with --fresh") from error
 
 
 def _same_recordings(folder: Path, library: Path) -> None:
     """Refuse to add shards to those that were made from other recordings."""
-    mark = folder / "build.json"
-    known = json.loads(mark.read_text(encoding="utf-8"))
+    mark = folder / _MARK
+    known = _begun(mark)
     with library.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if known.get("library", digest) != digest:
@@ -292,8 +311,7 @@ def _in_parallel(calls: Iterable[tuple[object, ...]], pool: ProcessPoolExecutor,
 def _finish(options: BuildOptions, gathered: Gathered, failed: list[Failure], folder: Path) -> None:
     """Tables, card and, last of all, the manifest: with it the corpus is complete."""
     failures = list(dict.fromkeys([*gathered.failures, *failed]))
-    rows = [(failure.source, failure.file_name, failure.cause) for failure in failures]
-    write_csv(folder / FAILURES, ("source", "file_name", "cause"), rows)
+    write_failures(failures, folder)
     Taxonomy.from_taxa(gathered.taxa).to_csv(folder / TAXONOMY)
     counts: dict[str, dict[str, int]] = {}
     hours: dict[str, float] = {}
@@ -323,7 +341,7 @@ def _finish(options: BuildOptions, gathered: Gathered, failed: list[Failure], fo
             name: importlib.metadata.version(name) for name in ("naturelm", "pyarrow", "soundfile", "numpy")
         },
     }
-    write_text(folder / "README.md", _card(manifest))
+    write_text(folder / _CARD, _card(manifest))
     write_text(folder / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
 
 

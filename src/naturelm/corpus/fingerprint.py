@@ -45,15 +45,17 @@ _BELOW_CLIP = 50.0
 _SILENCE = -90.0
 _SURROUNDINGS = 32  # frames to either side
 _CLEAR = 1.5  # dB of change from which a sign is trusted
-_STRONG = 3.0  # dB of change that a copy must show as well
+_STRONG = 5.0  # dB of change that a copy must show as well
 
 _MIN_BITS = 2  # trusted bits from which a frame counts as audible
 _MIN_FRAMES = 52  # which, with the length of a frame, span 1.0 s
-_LONG_FRAMES = 320
-# Copies (re-encoded, cut half a frame off, noise at 20 dB) differ in up to 0.09 of the bits, at worst 0.11;
-# the best second of renditions whose notes are displaced by 15 ms and 3 % in pitch in 0.12 and more.
-_MAX_ERROR, _MAX_ERROR_LONG = 0.10, 0.13
-_BREAK_EVEN = 0.18  # error rate from which a stretch is better left out of the match
+_LONG_FRAMES = 192  # 3 s: enough to count alone, though the recordings go on to differ
+# Copies that were cut half a frame off and have noise at 20 dB differ in up to 0.08 of the trusted bits,
+# the worst case met. Renditions of a song whose notes are displaced by 15 ms and 3 % in pitch share no
+# stretch of a second below 0.15; if displaced by 5 ms and 1 %, some share one at 0.06.
+_MAX_ERROR = 0.09
+_MAX_ERROR_ENDS = 0.03  # where only a short end of each is shared, of which there are many to fit by chance
+_BREAK_EVEN = 0.15  # error rate from which a stretch is better left out of the match
 
 _CONTEXT = (0, 12, 24)  # frames back whose bits go into one sketch key
 _CELLS = 64 * len(_CONTEXT)
@@ -61,7 +63,7 @@ _MIN_CELLS = 6
 _ABSENT = 255
 _MIX = np.uint32(2654435761)  # odd, about 2^32 / golden ratio: spreads small numbers over all bits
 _RANKS = np.stack([np.random.default_rng(seed).permutation(_CELLS) for seed in range(5)]).astype(np.uint8)
-_PARTNERS = 64  # occurrences of a key that one occurrence is compared with
+_PARTNERS = 24  # occurrences of a key that one occurrence is compared with
 _MANY = 1000  # the same for just two recordings, where even a sound of many equal notes is affordable
 _MIN_VOTES = 5  # different sounds reach 2 to 5, noisy copies that share 2 s reach 8 and more
 _ROWS_PER_BLOCK = 512
@@ -151,6 +153,9 @@ class DuplicateFinder:
     proportion to the sound, not to the number of pairs: a sketch key that is found very often, as in
     sounds that are all alike, is followed to a fixed number of its occurrences. So of a sound that
     is held dozens of times not every pair is given, but the pairs that are given join all its copies.
+
+    Told apart are two recordings by what is loud in them. So one sample, or an electronic beep of fixed
+    period, over two different backgrounds is a duplicate; so may be renditions alike within 5 ms.
     """
 
     def __init__(self) -> None:
@@ -386,6 +391,8 @@ def _compare(first: Fingerprint, second: Fingerprint, shift: int) -> Overlap | N
     if heard < _MIN_FRAMES or (heard < _LONG_FRAMES and heard < audible.sum() / 2):
         return None
     error_rate = float(errors[start:stop].sum() / told_bits[start:stop].sum())
-    if error_rate > (_MAX_ERROR_LONG if heard >= _LONG_FRAMES else _MAX_ERROR):
+    shorter = min(int(first.audible.sum()), int(second.audible.sum()))
+    ends_only = heard < _LONG_FRAMES and heard < shorter / 2
+    if error_rate > (_MAX_ERROR_ENDS if ends_only else _MAX_ERROR):
         return None
     return Overlap(shift * HOP, (begin + start) * HOP, (stop - start) * HOP, error_rate)

@@ -45,7 +45,7 @@ class _Found:
     failures: list[Failure] = field(default_factory=list)
     members: list[Member] = field(default_factory=list)
     texts: dict[int, str] = field(default_factory=dict)
-    """What archives say in whole sentences, by row of `members`."""
+    """What archives say in words of their own, by row of `members`."""
     by_source: defaultdict[str, set[Taxon]] = field(default_factory=lambda: defaultdict(set))
     licenses: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     generated: set[str] = field(default_factory=set)
@@ -55,9 +55,9 @@ class _Found:
         """A usable recording."""
         recording = row.recording
         member = _member(recording, taxa)
-        sentences = (recording.caption, recording.transcript, recording.instruction, recording.answer)
-        if any(sentences):
-            self.texts[len(self.members)] = "\n".join(filter(None, sentences))
+        words = (recording.caption, recording.transcript, recording.instruction, recording.answer)
+        if any(words) or recording.labels:
+            self.texts[len(self.members)] = "\n".join(filter(None, (*words, *recording.labels)))
         self.members.append(member)
         self.by_source[recording.source].update(member.taxa)
         self.licenses[recording.source][recording.license] += 1
@@ -71,6 +71,8 @@ def gather(chunks: Sequence[Path], options: BuildOptions, library: Path, folder:
     """Read the prepared chunks, and write the library and the tables of what could not be used as it was."""
     names = _Names(_taxonomy(chunks, options), strict=bool(options.taxonomy))
     found = _find(chunks, names)
+    # Before anything can be refused: they may be the reason.
+    write_failures(found.failures, folder)
     held_out = choose_held_out(options.splits, names.taxonomy, found.by_source, options.seed)
     members = _naming_held_out(found, held_out, names.taxonomy)
     copies = sorted(found.finder.duplicates(), key=lambda copy: (copy.first, copy.second))
@@ -143,15 +145,20 @@ def _member(recording: Recording, taxa: tuple[Taxon, ...]) -> Member:
 
 
 def _naming_held_out(found: _Found, held_out: HeldOut, taxonomy: Taxonomy) -> list[Member]:
-    """Members, those marked whose archive's own sentences name what training must not hear of."""
+    """Members, those marked whose archive's own words name what training must not hear of.
+
+    Also those of a name that is held out but for its spelling.
+    """
     named = {rank: getattr(held_out, rank) for rank in ("species", "genera", "families")}
     finder = HeldOutNames(named, taxonomy)
     if not finder:
         return found.members
     return [
-        replace(member, names_held_out=bool(finder.of_text(found.texts[row])))
-        if row in found.texts
-        else member
+        replace(
+            member,
+            names_held_out=bool(finder.of_text(found.texts.get(row, "")))
+            or any(finder.of_taxon(taxon.scientific_name) for taxon in member.taxa),
+        )
         for row, member in enumerate(found.members)
     ]
 
@@ -259,6 +266,12 @@ def _write_duplicates(
         for copy in copies
     ]
     write_csv(folder / DUPLICATES, ("first", "second", "shared_seconds", "error_rate", "split"), rows)
+
+
+def write_failures(failures: Sequence[Failure], folder: Path) -> None:
+    """The table of what could not be used, and why."""
+    rows = [(failure.source, failure.file_name, failure.cause) for failure in failures]
+    write_csv(folder / FAILURES, ("source", "file_name", "cause"), rows)
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

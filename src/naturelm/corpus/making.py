@@ -1,6 +1,5 @@
 """Fourth stage of a build, in worker processes: pairs are made from recordings, and shards written."""
 
-import dataclasses
 import json
 import multiprocessing
 import os
@@ -8,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -70,7 +70,7 @@ class Maker:
             rng = np.random.default_rng([*share_seed(self._options, share), job.number, attempt])
             entry = self._library[job.row if attempt == 0 else int(rng.choice(eligible))]
             try:
-                draft = task_called(share.task).make(entry, self._studio(share.split), rng)
+                draft = task_called(share.task).make(entry, self._studio(share), rng)
             except UnusablePair:
                 continue  # no fault of the recording's: it does not suit this pair
             except UnreadableRecording as error:
@@ -84,10 +84,14 @@ class Maker:
         failures.append(Failure(share.split, share.dataset_name or share.task, cause))
         return None, failures
 
-    def _studio(self, split: str) -> Studio:
+    def _studio(self, share: Share) -> Studio:
+        split = share.split
         if split not in self._casts:
             self._casts[split] = Cast(self._library, split)
-        return Studio(self._casts[split], self._options.scenes(split), first_wording=split == "test")
+        scenes = self._options.scenes(split)
+        if share.plain:
+            scenes = replace(scenes, augment=replace(scenes.augment, probability=0.0, noise_probability=0.0))
+        return Studio(self._casts[split], scenes, first_wording=split == "test")
 
     def _stored(self, draft: Draft, entry: Entry, share: Share, job: Job) -> Pair:
         identifier = f"{self._options.name}-{share.name.replace('/', '-')}-{job.number:06d}"
@@ -164,5 +168,5 @@ def make_shard(
         if pair is not None:
             pairs.append(pair)
     # Notes first: a shard that is there is finished, with its notes.
-    write_text(notes, json.dumps([dataclasses.asdict(failure) for failure in failures]))
+    write_text(notes, json.dumps([asdict(failure) for failure in failures]))
     write_shard(pairs, path)

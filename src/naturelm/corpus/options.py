@@ -36,6 +36,8 @@ class Share:
     """Only recordings so far from the training split's taxa; any if empty."""
     sources: tuple[str, ...] = ()
     """Only recordings of these sources; any if empty."""
+    plain: bool = False
+    """Whether clips are left as they were recorded: no noise is laid under them, nothing is changed."""
 
     @property
     def name(self) -> str:

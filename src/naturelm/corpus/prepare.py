@@ -38,6 +38,7 @@ _SCHEMA = pa.schema(
 )
 _LEAST_EVENT = 0.25
 _LEAST_TAIL = 1.0
+_ROUNDING = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,12 +80,16 @@ def _windows(recording: Recording, options: BuildOptions) -> Iterator[Recording]
     if not recording.events or length <= 1.5 * width or not isinstance(recording.sound, FileSound):
         yield recording
         return
-    for number in range(math.ceil((length - _LEAST_TAIL) / width)):
-        start, end = number * width, min((number + 1) * width, length)
+    windows = math.ceil((length - _LEAST_TAIL) / width)
+    for number in range(windows):
+        # What is too short for a window of its own stays with the last one.
+        start, end = number * width, length if number == windows - 1 else (number + 1) * width
         inside = tuple(
             Event(max(event.start - start, 0.0), min(event.end, end) - start, event.label)
             for event in recording.events
-            if min(event.end, end) - max(event.start, start) >= min(_LEAST_EVENT, event.end - event.start)
+            # Half of a short one is enough: else one on a boundary would be heard in two windows, told of in none.
+            if min(event.end, end) - max(event.start, start)
+            >= min(_LEAST_EVENT, (event.end - event.start) / 2 - _ROUNDING)
             and event.end > start
             and event.start < end
         )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from naturelm.corpus.recordings import Sound
+from naturelm.errors import NatureLMError
 
 # Only these are ever made from text: a build's files may have been written by someone else.
 _KINDS = {
@@ -26,9 +27,11 @@ def sound_to_json(sound: Sound) -> dict[str, Any]:
 
 
 def sound_from_json(values: dict[str, Any]) -> Sound:
-    """The sound that `sound_to_json` wrote."""
+    """The sound that `sound_to_json` wrote. NatureLMError for a kind that is not known here."""
     fields = dict(values)
-    kind = fields.pop("kind")
+    kind = fields.pop("kind", None)
+    if kind not in _KINDS:
+        raise NatureLMError(f"{kind!r} is no known kind of sound; build the corpus anew with --fresh")
     made = getattr(import_module(_KINDS[kind]), kind)
     if "path" in fields:
         fields["path"] = Path(fields["path"])

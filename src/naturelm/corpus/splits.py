@@ -9,6 +9,7 @@ adding recordings to a corpus moves as few of the others as can be.
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from naturelm.corpus.library import Novelty
 from naturelm.corpus.options import CorpusError, SplitOptions
@@ -78,6 +79,10 @@ def choose_held_out(
         if match.taxon is None:
             hint = f"; did you mean {', '.join(match.suggestions)}?" if match.suggestions else ""
             raise CorpusError(f"splits.species: {name!r} is {match.how} to the taxonomy{hint}")
+        if match.taxon.rank not in {"species", "subspecies"}:
+            raise CorpusError(
+                f"splits.species: {name!r} is a {match.taxon.rank}; name it under genera or families, or its species"
+            )
         species.add(match.taxon.scientific_name)
     everyone = {
         taxon
@@ -97,8 +102,10 @@ def choose_held_out(
     for rank, named in (("genus", options.genera), ("family", options.families)):
         for name in named:
             if name not in known[rank]:
+                near = get_close_matches(name, sorted(known[rank]))
+                hint = f" (did you mean {', '.join(near)}?)" if near else ""
                 raise CorpusError(
-                    f"splits: no recording is of the {rank} {name!r}; correct its name or leave it out"
+                    f"splits: no recording is of the {rank} {name!r}{hint}; correct its name or leave it out"
                 )
     return HeldOut(frozenset(species), frozenset(genera), frozenset(families))
 

@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 from bisect import bisect_right
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from io import BytesIO
@@ -24,7 +26,10 @@ TAXONOMY = "taxonomy.csv"
 DATA = "data"
 ROWS_PER_GROUP = 32
 """Rows that are read at once: about 1 MB of sound."""
+_OPEN_SHARDS = 64
 _FLAC_TYPE = "PCM_16"
+_HALF_WRITTEN = re.compile(r"\..+\.(parquet|json|csv|md)\.\d+")
+_SHARD_NAME = re.compile(r"[a-z]+-(\d+)-of-(\d+)\.parquet")
 
 
 def write_table(table: pa.Table, path: Path, *, row_group_size: int | None = None) -> None:
@@ -32,13 +37,25 @@ def write_table(table: pa.Table, path: Path, *, row_group_size: int | None = Non
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        # FLAC bytes do not compress further; the other columns are small beside them.
+        codecs = _compression(table.schema)
         pq.write_table(
-            table, temporary, row_group_size=row_group_size, compression="zstd", use_dictionary=False
+            table, temporary, row_group_size=row_group_size, compression=codecs, use_dictionary=False
         )
         _settle(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _compression(schema: pa.Schema) -> dict[str, str]:
+    """Codec of each column: none for sound, which FLAC has compressed, so that it is read as it lies there."""
+    codecs: dict[str, str] = {}
+    for column in schema:
+        if pa.types.is_struct(column.type):
+            codecs |= {f"{column.name}.{field.name}": "none" for field in column.type}
+        else:
+            inner = ".list.element" if pa.types.is_list(column.type) else ""
+            codecs[f"{column.name}{inner}"] = "zstd"
+    return codecs
 
 
 def write_text(path: Path, text: str) -> None:
@@ -55,6 +72,13 @@ def _settle(temporary: Path, path: Path) -> None:
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def sweep(folder: Path) -> None:
+    """Remove the half-written files that a killed process left in a folder."""
+    for path in folder.glob(".*"):
+        if _HALF_WRITTEN.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def write_shard(pairs: Sequence[Pair], path: Path) -> None:
@@ -92,8 +116,8 @@ class Corpus:
                 self._groups.append((path, group))
                 total += metadata.row_group(group).num_rows
         self._length = total
-        self._kept: tuple[int, list[dict[str, object]]] | None = None
-        self._open: tuple[Path, pq.ParquetFile] | None = None
+        self._kept: tuple[int, pa.Table] | None = None
+        self._open: OrderedDict[Path, pq.ParquetFile] = OrderedDict()
 
     def __len__(self) -> int:
         return self._length
@@ -104,26 +128,33 @@ class Corpus:
         group = bisect_right(self._starts, row) - 1
         if self._kept is None or self._kept[0] != group:
             path, number = self._groups[group]
-            if self._open is None or self._open[0] != path:
-                self._open = (path, _open_shard(path))
             try:
-                rows = self._open[1].read_row_group(number).to_pylist()
+                rows = self._shard(path).read_row_group(number, PAIR_SCHEMA.names, use_threads=False)
             except (OSError, pa.ArrowException) as error:
                 raise CorpusError(
                     f"{path}: rows {self._starts[group]} and on cannot be read ({error}); rebuild it"
                 ) from error
             self._kept = (group, rows)
-        return row_to_pair(self._kept[1][row - self._starts[group]])
+        # Of the group only this row is turned into Python objects: drawing at random, that is what costs.
+        return row_to_pair(self._kept[1].slice(row - self._starts[group], 1).to_pylist()[0])
+
+    def _shard(self, path: Path) -> pq.ParquetFile:
+        if path not in self._open:
+            if len(self._open) == _OPEN_SHARDS:
+                self._open.popitem(last=False)[1].close()
+            self._open[path] = _open_shard(path)
+        self._open.move_to_end(path)
+        return self._open[path]
 
     def __iter__(self) -> Iterator[Pair]:
         return (self[row] for row in range(len(self)))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_kept": None, "_open": None}
+        return {**self.__dict__, "_kept": None, "_open": OrderedDict()}
 
     def table(self, columns: Sequence[str]) -> pa.Table:
         """Some columns of all rows, without the sound unless it is asked for."""
-        return pa.concat_tables([_open_shard(path).read(list(columns)) for path in self.paths])
+        return pa.concat_tables([_read_columns(path, columns) for path in self.paths])
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
@@ -148,7 +179,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def shard_paths(folder: Path, split: str) -> list[Path]:
-    """Shards of a split, in order; CorpusError if there are none."""
+    """Shards of a split, in order; CorpusError if there are none, or not all that there should be."""
     if split not in SPLITS:
         raise CorpusError(f"no split is called {split!r}; there are: {', '.join(SPLITS)}")
     paths = sorted((folder / DATA).glob(f"{split}-*-of-*.parquet"))
@@ -156,12 +187,25 @@ def shard_paths(folder: Path, split: str) -> list[Path]:
         raise CorpusError(
             f"{folder}: no shards of the {split} split in its folder `{DATA}`; is this a finished corpus?"
         )
+    matches = [_SHARD_NAME.fullmatch(path.name) for path in paths]
+    numbers = [(int(match[1]), int(match[2])) for match in matches if match]
+    if numbers != [(number, len(paths)) for number in range(len(paths))]:
+        raise CorpusError(
+            f"{folder / DATA}: shards of the {split} split are missing, or of two corpora; build the corpus again"
+        )
     return paths
+
+
+def _read_columns(path: Path, columns: Sequence[str]) -> pa.Table:
+    try:
+        return _open_shard(path).read(list(columns))
+    except (OSError, pa.ArrowException) as error:
+        raise CorpusError(f"{path}: cannot be read ({error}); build the corpus again") from error
 
 
 def _open_shard(path: Path) -> pq.ParquetFile:
     try:
-        shard = pq.ParquetFile(path)
+        shard = pq.ParquetFile(path, memory_map=True)
     except (OSError, pa.ArrowException) as error:
         raise CorpusError(f"{path}: not a readable Parquet file ({error}); build the corpus again") from error
     missing = [name for name in PAIR_SCHEMA.names if name not in shard.schema_arrow.names]

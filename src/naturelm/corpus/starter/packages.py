@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +86,7 @@ def unpacked(package: Package, cache: Path) -> Path:
             archive = _fetched(package, work / "download")
             _unpack(archive, package, work / "files")
             (work / "files").rename(folder)
-        except (OSError, zipfile.BadZipFile, tarfile.TarError) as error:
+        except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, tarfile.TarError) as error:
             raise CorpusError(f"{package.name}: cannot be unpacked in {folder.parent} ({error})") from error
         finally:
             shutil.rmtree(work, ignore_errors=True)

@@ -1,4 +1,6 @@
-"""Real recordings that packages carry, as a table in this package names them, each file checked by its content."""
+"""Real recordings that packages carry, as a table in this package names them, each file checked by its content.
+
+Each package is a source of its own, so that a row of the corpus says where its sound is from."""
 
 import hashlib
 from collections.abc import Iterator
@@ -10,7 +12,7 @@ from typing import cast
 from naturelm.corpus.recordings import Failure, FileSound, Kind, Recording
 from naturelm.corpus.sources.tables import read_rows
 
-NAME = "packages"
+_WITHOUT = "the corpus is built without it"
 _COLUMNS = (
     "package",
     "file",
@@ -40,31 +42,21 @@ class RecordedSource:
         folders = dict(self.folders)
         with as_file(files("naturelm.corpus") / "data" / "starter_recordings.csv") as table:
             for _, row in read_rows(table, _COLUMNS):
-                folder = folders[row["package"]]
-                path = folder / row["file"]
-                name = f"{row['package']}/{row['file']}"
+                package, name = row["package"], row["file"]
+                path = folders[package] / name
                 if not path.is_file():
-                    yield Failure(
-                        NAME,
-                        name,
-                        "no such file in this version of the package; the corpus is built without it",
-                    )
-                    continue
-                if not hashlib.sha256(path.read_bytes()).hexdigest().startswith(row["sha256"]):
-                    yield Failure(
-                        NAME,
-                        name,
-                        "other content than when it was listened to; the corpus is built without it",
-                    )
-                    continue
-                yield _recording(row, path, name)
+                    yield Failure(package, name, f"not in this version of the package; {_WITHOUT}")
+                elif not hashlib.sha256(path.read_bytes()).hexdigest().startswith(row["sha256"]):
+                    yield Failure(package, name, f"not the sound that the table was written for; {_WITHOUT}")
+                else:
+                    yield _recording(row, path)
 
 
-def _recording(row: dict[str, str], path: Path, name: str) -> Recording:
-    start, end = row["start"], row["end"]
+def _recording(row: dict[str, str], path: Path) -> Recording:
+    name, start, end = row["file"], row["start"], row["end"]
     return Recording(
         id=f"{name}@{start}" if start else name,
-        source=NAME,
+        source=row["package"],
         sound=FileSound(path, float(start or 0), float(end) if end else None),
         file_name=name,
         license=row["license"],
