@@ -74,7 +74,7 @@ def gather(chunks: Sequence[Path], options: BuildOptions, library: Path, folder:
     # Before anything can be refused: they may be the reason.
     write_failures(found.failures, folder)
     held_out = choose_held_out(options.splits, names.taxonomy, found.by_source, options.seed)
-    members = _naming_held_out(found, held_out, names.taxonomy)
+    members = _naming_held_out(found, held_out, names)
     copies = sorted(found.finder.duplicates(), key=lambda copy: (copy.first, copy.second))
     pairs = [(copy.first, copy.second) for copy in copies]
     splits = assign_splits(members, pairs, held_out, options.splits, options.seed)
@@ -144,20 +144,21 @@ def _member(recording: Recording, taxa: tuple[Taxon, ...]) -> Member:
     )
 
 
-def _naming_held_out(found: _Found, held_out: HeldOut, taxonomy: Taxonomy) -> list[Member]:
+def _naming_held_out(found: _Found, held_out: HeldOut, names: "_Names") -> list[Member]:
     """Members, those marked whose archive's own words name what training must not hear of.
 
-    Also those of a name that is held out but for its spelling.
+    Also those of a name that is not known, but may stand for a held-out taxon: misspelt, or of several.
     """
     named = {rank: getattr(held_out, rank) for rank in ("species", "genera", "families")}
-    finder = HeldOutNames(named, taxonomy)
+    finder = HeldOutNames(named, names.taxonomy)
     if not finder:
         return found.members
+    doubtful = {name for _, name in names.unknown if finder.of_taxon(name)}
     return [
         replace(
             member,
             names_held_out=bool(finder.of_text(found.texts.get(row, "")))
-            or any(finder.of_taxon(taxon.scientific_name) for taxon in member.taxa),
+            or any(taxon.scientific_name in doubtful for taxon in member.taxa),
         )
         for row, member in enumerate(found.members)
     ]
