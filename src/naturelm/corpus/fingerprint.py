@@ -49,10 +49,10 @@ _STRONG = 5.0  # dB of change that a copy must show as well
 
 _MIN_BITS = 2  # trusted bits from which a frame counts as audible
 _MIN_FRAMES = 52  # which, with the length of a frame, span 1.0 s
-_LONG_FRAMES = 192  # 3 s: enough to count alone, though the recordings go on to differ
+_LONG_FRAMES = 256  # 4 s: enough to count alone, though the recordings go on to differ
 # Copies that were cut half a frame off and have noise at 20 dB differ in up to 0.08 of the trusted bits,
-# the worst case met. Renditions of a song whose notes are displaced by 15 ms and 3 % in pitch share no
-# stretch of a second below 0.15; if displaced by 5 ms and 1 %, some share one at 0.06.
+# the worst case met; so do some stretches of renditions of a song whose notes are displaced by 5 ms and
+# 1 % in pitch, and by chance a short end of ones displaced by 15 ms and 3 %.
 _MAX_ERROR = 0.09
 _MAX_ERROR_ENDS = 0.03  # where only a short end of each is shared, of which there are many to fit by chance
 _BREAK_EVEN = 0.15  # error rate from which a stretch is better left out of the match

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from naturelm.corpus.cast import FAUNA
 from naturelm.corpus.fauna import SPECIES
-from naturelm.corpus.fingerprint import Duplicate, DuplicateFinder
+from naturelm.corpus.fingerprint import Duplicate, DuplicateFinder, Overlap
 from naturelm.corpus.held_out import HeldOutNames
 from naturelm.corpus.library import Entry, Novelty, write_library
 from naturelm.corpus.options import BuildOptions
@@ -50,6 +50,10 @@ class _Found:
     licenses: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     generated: set[str] = field(default_factory=set)
     finder: DuplicateFinder = field(default_factory=DuplicateFinder)
+    first_of: dict[bytes, str] = field(default_factory=dict)
+    """Key of the first recording with each digest, of those that have no usable fingerprint."""
+    copies: list[Duplicate] = field(default_factory=list)
+    """Of those."""
 
     def add(self, row: Prepared, taxa: tuple[Taxon, ...]) -> None:
         """A usable recording."""
@@ -63,8 +67,10 @@ class _Found:
         self.licenses[recording.source][recording.license] += 1
         if row.fingerprint is None:
             self.generated.add(recording.source)
-        else:
-            self.finder.add(member.key, row.fingerprint)
+        elif not self.finder.add(member.key, row.fingerprint):
+            first = self.first_of.setdefault(row.digest, member.key)
+            if first != member.key:
+                self.copies.append(Duplicate(first, member.key, Overlap(0.0, 0.0, row.duration, 0.0)))
 
 
 def gather(chunks: Sequence[Path], options: BuildOptions, library: Path, folder: Path) -> Gathered:
@@ -75,7 +81,7 @@ def gather(chunks: Sequence[Path], options: BuildOptions, library: Path, folder:
     write_failures(found.failures, folder)
     held_out = choose_held_out(options.splits, names.taxonomy, found.by_source, options.seed)
     members = _naming_held_out(found, held_out, names)
-    copies = sorted(found.finder.duplicates(), key=lambda copy: (copy.first, copy.second))
+    copies = sorted([*found.finder.duplicates(), *found.copies], key=lambda copy: (copy.first, copy.second))
     pairs = [(copy.first, copy.second) for copy in copies]
     splits = assign_splits(members, pairs, held_out, options.splits, options.seed)
     taxa = [member.taxa for member in members]

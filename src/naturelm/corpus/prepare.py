@@ -34,6 +34,7 @@ _SCHEMA = pa.schema(
         ("duration", pa.float64()),
         ("activity", pa.binary()),
         ("fingerprint", pa.binary()),
+        ("digest", pa.binary()),
     ]
 )
 _LEAST_EVENT = 0.25
@@ -51,6 +52,8 @@ class Prepared:
     activity: Activity
     fingerprint: Fingerprint | None
     """None for generated sound, which cannot be anyone else's recording."""
+    digest: bytes = b""
+    """Of the samples, by which copies are found that are too short or steady for a fingerprint."""
 
 
 def listed(options: BuildOptions) -> Iterator[Recording | Failure]:
@@ -164,7 +167,9 @@ def _prepared_row(row: Recording | Failure, most_seconds: float) -> dict[str, ob
     if getattr(row.sound, "generated", False):
         return known
     heard = fingerprint(waveform)
-    return {**known, "fingerprint": np.stack([heard.bits, heard.clear, heard.strong]).tobytes()}
+    digest = hashlib.blake2b(np.round(waveform * 32767).astype(np.int16).tobytes(), digest_size=16).digest()
+    stored = np.stack([heard.bits, heard.clear, heard.strong]).tobytes()
+    return {**known, "fingerprint": stored, "digest": digest}
 
 
 def _beginning(recording: Recording, most_seconds: float) -> FloatArray:
@@ -198,6 +203,7 @@ def read_prepared(paths: Iterable[Path]) -> Iterator[Prepared | Failure]:
                 row["duration"],
                 Activity.from_bytes(row["activity"]),
                 heard,
+                row["digest"] or b"",
             )
 
 
