@@ -122,9 +122,10 @@ def all_pairs(folder: Path) -> pa.Table:
 
 
 def with_fauna(archive: Path) -> BuildOptions:
-    """The same with synthesised animals, so that there is more than one chunk to prepare."""
+    """The same with synthesised animals, so that there is more than one chunk to prepare, and more shards."""
     options = small_options(archive)
-    return replace(options, sources=(*options.sources, FaunaSource(12, seed=0)))
+    sources = (*options.sources, FaunaSource(12, seed=0))
+    return replace(options, sources=sources, pairs_per_shard=4)
 
 
 _SCRIPT = """
@@ -139,7 +140,7 @@ def children():
     return [int(p) for t in os.listdir("/proc/self/task") for p in open(f"/proc/self/task/{{t}}/children").read().split()]
 
 def progress(stage, done, total):
-    if (stage, done) == ({stage!r}, {done}):
+    if stage == {stage!r} and done >= {done}:  # several may be done at once
         print(*children(), flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -164,7 +165,7 @@ def build_apart(
 ) -> tuple[int, list[int], str]:
     """Build in a process of its own; status, its children when it was killed, and what it said.
 
-    stage, done: kill it with SIGKILL as it reports this. largest: bytes that a file may have.
+    stage, done: kill it with SIGKILL as it reports so much of this stage. largest: bytes that a file may have.
     """
     here = Path(__file__).parent
     script = archive.parent / f"build-{stage.replace(' ', '-')}-{largest}.py"

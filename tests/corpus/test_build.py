@@ -1,6 +1,7 @@
 """A build gives the same bytes whatever happens, and takes care of what lies in its folder."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from builds import BIRDS, TABLES, all_pairs, birds, build_apart, causes, places, small_options, written
 
 from naturelm.corpus.build import BuildReport, build_corpus
+from naturelm.corpus.check import check_corpus
 from naturelm.corpus.options import CorpusError
 from naturelm.corpus.storage import DATA, MANIFEST, Corpus, decode
 
@@ -161,6 +163,15 @@ def test_a_place_where_no_folder_can_be_is_refused(archive: Path, tmp_path: Path
             build_corpus(small_options(archive), place)
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="everything can be written to by root")
+def test_a_folder_that_may_not_be_written_to_is_refused(archive: Path, tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    for place in (tmp_path, tmp_path / "corpus"):
+        with pytest.raises(CorpusError, match=r"cannot be written to \(Permission denied\)"):
+            build_corpus(small_options(archive), place)
+    tmp_path.chmod(0o700)
+
+
 def test_a_damaged_mark_is_refused(archive: Path, tmp_path: Path) -> None:
     (tmp_path / "build.json").write_text("{")
     with pytest.raises(CorpusError, match=r"build\.json: damaged .*--fresh"):
@@ -183,3 +194,33 @@ def test_a_full_disk_stops_the_build_and_it_goes_on_to_the_same_bytes(
         assert not list(folder.rglob(".*.parquet.*"))
     build_corpus(small_options(archive), folder, workers=2)
     assert written(folder) == written(corpus)
+
+
+def test_what_lies_in_the_way_is_named(archive: Path, tmp_path: Path) -> None:
+    def stop(_stage: str, _done: int, _total: int | None) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_corpus(small_options(archive), tmp_path, progress=stop)
+    (tmp_path / DATA).write_text("in the way")
+    with pytest.raises(CorpusError, match=r"data: File exists; mend this, and run the same command again"):
+        build_corpus(small_options(archive), tmp_path)
+    assert (tmp_path / DATA).read_text() == "in the way"
+
+
+def test_a_built_corpus_passes_its_check(corpus: Path) -> None:
+    report = check_corpus(corpus)
+    assert report.ok, report
+
+
+def test_datasets_opens_the_folder_by_its_card(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    loaded = datasets.load_dataset(str(corpus), cache_dir=str(tmp_path))
+    assert {split: len(rows) for split, rows in loaded.items()} == {"train": TRAIN, "test": TEST}
+    pair = Corpus(corpus, "train")[0]
+    row = loaded["train"][0]
+    assert row["audio"] == {"bytes": pair.audio, "path": pair.file_name}
+    assert (row["id"], row["taxa"]) == (pair.id, list(pair.taxa))

@@ -79,7 +79,9 @@ def build(
         raise typer.Exit(EXIT_INTERRUPTED) from None
     _print_report(report.pairs, f"{report.folder}, {report.seconds:.0f} s")
     if report.duplicates:
-        typer.echo(f"{report.duplicates} pairs of recordings share sound, and were kept in one split: see duplicates.csv")
+        typer.echo(
+            f"{report.duplicates} pairs of recordings share sound, and were kept in one split: see duplicates.csv"
+        )
     if report.unknown_taxa:
         typer.echo(f"{report.unknown_taxa} names that no taxonomy knows: see unknown_taxa.csv")
     if not any(number for tasks in report.pairs.values() for number in tasks.values()):

@@ -15,6 +15,9 @@ SILENT_DB = -70.0
 """A recording whose loudest step is below this holds no sound that could be labelled."""
 _BELOW_PEAK_DB = 20.0
 _ABOVE_NOISE_DB = 6.0
+_CALL_BELOW_PEAK_DB = 10.0
+_LEAST_STEPS = 2
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -59,14 +62,25 @@ class Activity:
 
         A steady sound has no quiet part to stand out from; it is active throughout.
         """
-        levels = self.levels.astype(np.float64)
-        if levels.size == 0:
-            return np.zeros(0, dtype=bool)
-        quiet = float(np.percentile(levels, 10))
-        near_peak = levels >= self.loudest_db - _BELOW_PEAK_DB
-        if self.loudest_db - quiet < 2 * _ABOVE_NOISE_DB:
+        near_peak = self.levels >= self.loudest_db - _BELOW_PEAK_DB
+        if self.loudest_db - self._quiet_db < 2 * _ABOVE_NOISE_DB:
             return near_peak
-        return near_peak & (levels >= quiet + _ABOVE_NOISE_DB)
+        return near_peak & (self.levels >= self._quiet_db + _ABOVE_NOISE_DB)
+
+    @property
+    def calling(self) -> npt.NDArray[np.bool_]:
+        """(steps,) True where the call is: within 10 dB of the loudest step, and clear of the quiet parts'."""
+        return self._clear & (self.levels >= self.loudest_db - _CALL_BELOW_PEAK_DB)
+
+    @property
+    def _clear(self) -> npt.NDArray[np.bool_]:
+        """(steps,) True where what is active is also clear of the quiet parts, if anything is."""
+        clear = self.levels >= self._quiet_db + _ABOVE_NOISE_DB
+        return self.active & clear if clear.any() else self.active
+
+    @property
+    def _quiet_db(self) -> float:
+        return float(np.percentile(self.levels, 10)) if self.levels.size else _FLOOR_DB
 
     def share_within(self, start: float, end: float) -> float:
         """Share, 0 to 1, of the recording's active sound energy that lies between start and end (s)."""
@@ -78,17 +92,19 @@ class Activity:
     def crops(self, seconds: float) -> npt.NDArray[np.float64]:
         """Starts (s) of the crops of this length that hold a call, loudest first.
 
-        A crop holds a call when at least 0.1 s of it is active and it reaches within 10 dB of the
-        loudest step: a crop that lost the call is not among them.
+        A crop holds a call when 0.1 s of it (less, if the recording has no more) is clear of the quiet
+        parts, and it is `calling` somewhere: a crop that lost the call is not among them. A recording
+        that is no longer is one crop, from its beginning.
         """
         active = self.active
-        width = max(1, round(seconds / STEP_SECONDS))
-        if len(active) <= width:
-            return np.zeros(1) if active.any() and not self.silent else np.zeros(0)
-        loud = (self.levels >= self.loudest_db - 10) & active
-        held = np.convolve(active, np.ones(width), "valid")
-        reached = np.convolve(loud, np.ones(width), "valid")
-        starts = np.flatnonzero((held >= 2 - 1e-9) & (reached >= 1 - 1e-9))
-        if self.silent:
+        if self.silent or not active.any():
             return np.zeros(0)
+        if len(active) * STEP_SECONDS < seconds + STEP_SECONDS * (1 - _ROUNDING):
+            return np.zeros(1)
+        # Whole steps only: of one that reaches over the crop's end, the call may be in the other part.
+        width = max(1, int(seconds / STEP_SECONDS + _ROUNDING))
+        clear = self._clear
+        held = np.convolve(clear.astype(np.int64), np.ones(width, np.int64), "valid")
+        reached = np.convolve(self.calling.astype(np.int64), np.ones(width, np.int64), "valid")
+        starts = np.flatnonzero((held >= min(_LEAST_STEPS, width, clear.sum())) & (reached >= 1))
         return (starts[np.argsort(-reached[starts], kind="stable")] * STEP_SECONDS).astype(np.float64)

@@ -15,6 +15,7 @@ import soxr
 
 from naturelm.audio import SAMPLE_RATE
 from naturelm.corpus.activity import Activity
+from naturelm.corpus.limits import require, require_range, require_share
 from naturelm.corpus.recordings import FloatArray
 
 Change = Literal["speed", "stretch", "low-pass", "high-pass", "peak", "reverberation"]
@@ -23,6 +24,7 @@ Change = Literal["speed", "stretch", "low-pass", "high-pass", "peak", "reverbera
 COLOURING: frozenset[Change] = frozenset({"low-pass", "high-pass", "peak", "reverberation"})
 ALL_CHANGES: frozenset[Change] = COLOURING | {"speed", "stretch"}
 _LOST_DB = 6.0
+_HIGHEST_HZ = 7900.0
 
 
 @dataclass(frozen=True)
@@ -44,23 +46,39 @@ class AugmentOptions:
     level_db: tuple[float, float] = (-15.0, -1.0)
     """Peak of the finished clip, re full scale."""
 
+    def __post_init__(self) -> None:
+        """Raises OptionError for a value that makes no sense."""
+        require_share("probability", self.probability)
+        require_share("noise_probability", self.noise_probability)
+        require_range("speed", self.speed, 0.5, 2.0)
+        require_range("stretch", self.stretch, 0.5, 2.0)
+        require_range("low_pass_hz", self.low_pass_hz, 20.0, _HIGHEST_HZ)
+        require_range("high_pass_hz", self.high_pass_hz, 20.0, _HIGHEST_HZ)
+        require_range("peak_db", self.peak_db, -40.0, 40.0)
+        require_range("decay_s", self.decay_s, 0.01, 10.0)
+        require_range("snr_db", self.snr_db, -100.0, 100.0)
+        require_range("level_db", self.level_db, -60.0, 0.0)
+        require(self.level_db[1] < 0, "level_db", "must be below 0, or clips would be at full scale")
+
 
 def change(
     sound: FloatArray, allowed: frozenset[Change], options: AugmentOptions, rng: np.random.Generator
 ) -> tuple[FloatArray, tuple[str, ...]]:
     """Change a sound, (samples,) float32 at 16 kHz, in some of the allowed ways; says which and how much.
 
-    A filter that takes more than 6 dB of the sound's active parts is left out: the label would have
-    nothing left to stand for.
+    A filter after which the call is more than 6 dB softer than at first is left out: the label would
+    have nothing left to stand for.
     """
     if not allowed or rng.random() >= options.probability:
         return sound, ()
     made: list[str] = []
-    for kind in sorted(allowed):
+    original, heard = sound, Activity.of(sound)
+    # Filters come before changes of tempo: until then the call is where it was.
+    for kind in sorted(allowed, key=lambda kind: (kind not in COLOURING, kind)):
         if rng.random() < 1 / 3:
             effect, described = _effect(kind, options, rng)
             changed = effect(sound).astype(np.float32)
-            if kind in COLOURING and active_level_db(changed) < active_level_db(sound) - _LOST_DB:
+            if kind in COLOURING and _call_db(changed, heard) < _call_db(original, heard) - _LOST_DB:
                 continue
             sound = changed
             made.append(f"{kind} {described}")
@@ -109,6 +127,12 @@ def _echo(sound: FloatArray, *, decay: float, response_seed: int) -> FloatArray:
     tail[0] = 1.0
     echoed: FloatArray = scipy.signal.fftconvolve(sound, tail)[: len(sound) + samples // 2]
     return echoed
+
+
+def _call_db(sound: FloatArray, heard: Activity) -> float:
+    """Level of a sound where, before it was changed, the call was heard: dB re full scale."""
+    levels = Activity.of(sound).levels[: len(heard.levels)][heard.calling]
+    return float(10 * np.log10(np.mean(10 ** (levels.astype(np.float64) / 10)))) if len(levels) else -100.0
 
 
 def active_level_db(sound: FloatArray) -> float:

@@ -94,7 +94,13 @@ def build_corpus(
             plan = make_plan(options, Library(library))
             _same_recordings(folder, library)
             notes = _make(options, plan, folder, pool, workers, progress)
-        failed = [Failure(**row) for path in notes for row in json.loads(path.read_text(encoding="utf-8"))]
+        failed = [
+            Failure(
+                share.split, share.dataset_name or share.task, "no recording fits this share: see its filters"
+            )
+            for share in plan.unfilled
+        ]
+        failed += [Failure(**row) for path in notes for row in json.loads(path.read_text(encoding="utf-8"))]
         _finish(options, gathered, failed, folder)
         shutil.rmtree(work)
         return _report(folder, time.monotonic() - began)
@@ -257,30 +263,26 @@ def _make(
 ) -> list[Path]:
     """Make the shards that are not there yet; where the notes on each are."""
     notes: list[Path] = []
-    expected: set[Path] = set()
+    there = 0
     library = folder / _WORK / "library.arrow"
+    size = options.pairs_per_shard
 
     def calls() -> Iterator[tuple[object, ...]]:
-        for split in SPLITS:
-            jobs = len(plan.jobs[split])
-            shards = -(-jobs // options.pairs_per_shard)
+        nonlocal there
+        for split, jobs in plan.jobs.items():
+            shards = -(-len(jobs) // size)
             for number in range(shards):
                 path = folder / DATA / f"{split}-{number:05d}-of-{shards:05d}.parquet"
                 notes.append(folder / _WORK / f"{path.stem}.json")
-                expected.add(path)
-                if not path.is_file() or not notes[-1].is_file():
-                    first = number * options.pairs_per_shard
-                    count = min(options.pairs_per_shard, jobs - first)
-                    yield (make_shard, options, library, split, first, count, path, notes[-1])
+                if path.is_file() and notes[-1].is_file():
+                    there += 1
+                else:
+                    of_shard = plan.shard(split, number * size, size)
+                    yield (make_shard, options, library, of_shard, path, notes[-1])
 
-    todo = list(calls())
-    total = len(expected)
-    for done in _in_parallel(todo, pool, 2 * workers):
-        progress(
-            "making pairs",
-            (total - len(todo) + done) * options.pairs_per_shard,
-            total * options.pairs_per_shard,
-        )
+    total = sum(map(len, plan.jobs.values()))
+    for done in _in_parallel(calls(), pool, 2 * workers):
+        progress("making pairs", min((there + done) * size, total), total)
     return notes
 
 
@@ -289,22 +291,20 @@ def _in_parallel(calls: Iterable[tuple[object, ...]], pool: ProcessPoolExecutor,
     running: set[Future[object]] = set()
     done = 0
 
-    def settle(*, all_of_them: bool) -> int:
+    def settled() -> int:
         nonlocal running
-        if not running:
-            return 0
-        finished, running = wait(running, return_when="ALL_COMPLETED" if all_of_them else FIRST_COMPLETED)
+        finished, running = wait(running, return_when=FIRST_COMPLETED)
         for future in finished:
             future.result()
         return len(finished)
 
     for function, *arguments in calls:
         if len(running) >= most:
-            done += settle(all_of_them=False)
+            done += settled()
             yield done
         running.add(pool.submit(function, *arguments))  # type: ignore[arg-type]
     while running:
-        done += settle(all_of_them=False)
+        done += settled()
         yield done
 
 

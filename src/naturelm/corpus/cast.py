@@ -1,8 +1,8 @@
 """Who can take part: recordings of one split by taxon, label and kind, and names for option lists."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -18,6 +18,10 @@ def is_invented(entry: Entry) -> bool:
     return entry.recording.source == FAUNA
 
 
+_TAKES = 8
+"""Recordings of an individual among which a fitting one is looked for."""
+
+
 @dataclass(frozen=True)
 class Namesake:
     """A taxon that can stand in a list of options, and where it was recorded."""
@@ -25,6 +29,31 @@ class Namesake:
     taxon: Taxon
     regions: frozenset[str]
     invented: bool
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows of the library by what they can be drawn for, as they are added up."""
+
+    noises: list[int] = field(default_factory=list)
+    speech: list[int] = field(default_factory=list)
+    animals: defaultdict[bool, list[int]] = field(default_factory=lambda: defaultdict(list))
+    by_individual: defaultdict[str, defaultdict[str, list[int]]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(list))
+    )
+
+    def add(self, row: int, entry: Entry) -> None:
+        recording = entry.recording
+        # Noise with an animal in it would let the animal be heard and not told of.
+        if recording.kind == "noise" and not entry.all_taxa:
+            self.noises.append(row)
+        elif recording.kind == "speech" and recording.recordist and recording.count in {None, 1}:
+            self.speech.append(row)
+        elif recording.kind == "animal" and len(entry.all_taxa) == 1:
+            self.animals[is_invented(entry)].append(row)
+            individual = recording.group or recording.recordist
+            if individual:
+                self.by_individual[entry.taxa[0].scientific_name][individual].append(row)
 
 
 class Cast:
@@ -37,44 +66,34 @@ class Cast:
     def __init__(self, library: Library, split: str) -> None:
         self.library = library
         self.split = split
-        self.noises: list[int] = []
-        self._by_taxon: defaultdict[str, list[int]] = defaultdict(list)
-        self._by_individual: defaultdict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-        self._animals: defaultdict[bool, list[int]] = defaultdict(list)
-        self.speech: list[int] = []
-        self.sound_labels: list[str] = []
-        self.instruments: list[str] = []
+        rows = _Rows()
+        labels: set[str] = set()
+        instruments: set[str] = set()
         self._names: dict[str, Namesake] = {}
         for row, entry in enumerate(library):
             if entry.split == split:
-                self._add(row, entry)
+                rows.add(row, entry)
             if entry.split in {split, "train"}:
                 self._add_names(entry)
-        self.sound_labels = sorted(set(self.sound_labels))
-        self.instruments = sorted(set(self.instruments))
+                labels.update(entry.recording.labels)
+                instruments.update({entry.recording.instrument} - {""})
+        self.sound_labels, self.instruments = sorted(labels), sorted(instruments)
+        # Arrays: two million recordings take 8 bytes each, and drawing from them copies nothing.
+        self._noises = np.array(rows.noises, dtype=np.int64)
+        self._speech = np.array(rows.speech, dtype=np.int64)
+        self._animals = {invented: np.array(of, dtype=np.int64) for invented, of in rows.animals.items()}
+        self._by_individual = {
+            name: {individual: np.array(of, dtype=np.int64) for individual, of in individuals.items()}
+            for name, individuals in rows.by_individual.items()
+        }
         self._kin: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+        self._everyone: dict[bool, list[str]] = {True: [], False: []}
         for name, namesake in self._names.items():
+            self._everyone[namesake.invented].append(name)
             for relation in _relations(namesake):
                 self._kin[relation].append(name)
 
-    def _add(self, row: int, entry: Entry) -> None:
-        kind = entry.recording.kind
-        if kind == "noise":
-            self.noises.append(row)
-        elif kind == "speech":
-            self.speech.append(row)
-        elif kind == "animal" and len(entry.all_taxa) == 1:
-            name = entry.taxa[0].scientific_name
-            self._by_taxon[name].append(row)
-            self._animals[is_invented(entry)].append(row)
-            if entry.recording.recordist or entry.recording.group:
-                individual = entry.recording.group or entry.recording.recordist
-                self._by_individual[name][individual].append(row)
-
     def _add_names(self, entry: Entry) -> None:
-        self.sound_labels.extend(entry.recording.labels)
-        if entry.recording.instrument:
-            self.instruments.append(entry.recording.instrument)
         for taxon in entry.all_taxa:
             known = self._names.get(taxon.scientific_name)
             regions = {entry.recording.region} - {""}
@@ -84,7 +103,7 @@ class Cast:
 
     def noise(self, rng: np.random.Generator) -> Entry | None:
         """Background to lay under a clip, if the split has any."""
-        return self.library[int(rng.choice(self.noises))] if self.noises else None
+        return self.library[int(rng.choice(self._noises))] if len(self._noises) else None
 
     def others(
         self,
@@ -95,16 +114,15 @@ class Cast:
         fit: Callable[[Entry], bool],
     ) -> list[Entry]:
         """Recordings of other taxa, each of another, for a clip with `entry`; fewer if there are not enough."""
-        rows = self._animals[is_invented(entry)]
+        rows = self._animals.get(is_invented(entry), self._noises[:0])
         found: list[Entry] = []
-        heard = {taxon.scientific_name for taxon in entry.all_taxa}
+        heard = list(entry.all_taxa)
         for row in rng.choice(rows, size=min(len(rows), 12 * count), replace=False):
             other = self.library[int(row)]
-            names = {taxon.scientific_name for taxon in other.all_taxa}
-            if names & heard or not fit(other):
+            if any(_may_be(taxon, known) for taxon in other.all_taxa for known in heard) or not fit(other):
                 continue
             found.append(other)
-            heard |= names
+            heard.extend(other.all_taxa)
             if len(found) == count:
                 break
         return found
@@ -114,12 +132,13 @@ class Cast:
     ) -> list[Entry]:
         """Recordings of other individuals of the same taxon, each of another; fewer if there are not enough."""
         own = entry.recording.group or entry.recording.recordist
-        individuals = self._by_individual[entry.taxa[0].scientific_name]
+        individuals = self._by_individual.get(entry.taxa[0].scientific_name, {})
         found: list[Entry] = []
         for individual in rng.permutation(sorted(individuals)):
             if len(found) == count:
                 break
-            takes = [self.library[row] for row in individuals[str(individual)]]
+            rows = individuals[str(individual)]
+            takes = [self.library[int(row)] for row in rng.permutation(rows)[:_TAKES]]
             fitting = [take for take in takes if fit(take)]
             if individual != own and fitting:
                 found.append(fitting[int(rng.integers(len(fitting)))])
@@ -129,7 +148,7 @@ class Cast:
         """Recordings of other speakers, each of another; fewer if there are not enough."""
         found: list[Entry] = []
         heard = {entry.recording.recordist}
-        for row in rng.permutation(self.speech)[: 20 * count]:
+        for row in rng.choice(self._speech, size=min(len(self._speech), 20 * count), replace=False):
             other = self.library[int(row)]
             if other.recording.recordist not in heard:
                 found.append(other)
@@ -151,37 +170,47 @@ class Cast:
 
         About half are hard: of the same genus, of the same family, or from the same region as a true one.
         """
-        namesakes = [self._names.get(taxon.scientific_name) for taxon in true]
-        near: list[str] = []
-        for relation in ("genus", "family", "region"):
-            kin = [
-                other
-                for namesake in namesakes
-                if namesake is not None
-                for kinship in _relations(namesake)
-                if kinship[0] == relation
-                for other in self._kin[kinship]
-            ]
-            near.extend(str(other) for other in rng.permutation(kin)[: 4 * count])
-        hard = list(dict.fromkeys(near))[: 4 * count]
-        everyone = [key for key, namesake in self._names.items() if namesake.invented == invented]
-        far = [str(key) for key in rng.choice(everyone, size=min(len(everyone), 8 * count), replace=False)]
+        namesakes = [self._names[t.scientific_name] for t in true if t.scientific_name in self._names]
+        kinships = dict.fromkeys(kinship for namesake in namesakes for kinship in _relations(namesake))
         taken = {name(taxon) for taxon in true} | {""}
         chosen: list[str] = []
 
-        def take(keys: Iterable[str], wanted: int) -> None:
-            for key in keys:
+        def take(keys: Sequence[str], wanted: int) -> None:
+            for place in rng.permutation(len(keys)):
                 if len(chosen) >= wanted:
                     return
-                text = name(self._names[key].taxon)
-                if text not in taken:
+                other = self._names[keys[place]]
+                text = name(other.taxon)
+                if other.invented != invented or text in taken:
+                    continue
+                if not any(_may_be(other.taxon, taxon) for taxon in true):
                     taken.add(text)
                     chosen.append(text)
 
-        take(hard, count - count // 2)
-        take(far, count)
-        take(hard, count)
+        def take_hard(wanted: int) -> None:
+            for relation in ("genus", "family", "region"):
+                kin = (self._kin.get(kinship, ()) for kinship in kinships if kinship[0] == relation)
+                take([key for keys in kin for key in keys], wanted)
+
+        take_hard(count - count // 2)
+        take(self._everyone[invented], count)
+        take_hard(count)
         return chosen
+
+
+def _may_be(one: Taxon, other: Taxon) -> bool:
+    """Whether one animal may bear both names: they are the same, or one is a group that has the other in it."""
+    if one.scientific_name == other.scientific_name:
+        return True
+    return _has(one, other) or _has(other, one)
+
+
+def _has(group: Taxon, member: Taxon) -> bool:
+    field = "class_name" if group.rank == "class" else group.rank
+    if field not in {"genus", "family", "order", "class_name", "phylum"}:
+        return False
+    value = getattr(group, field)
+    return bool(value) and value == getattr(member, field)
 
 
 def _relations(namesake: Namesake) -> list[tuple[str, str]]:

@@ -16,6 +16,7 @@ from naturelm.corpus.prepare import Prepared, read_prepared
 from naturelm.corpus.recordings import Failure, Recording
 from naturelm.corpus.splits import HeldOut, Member, assign_splits, choose_held_out, novelties
 from naturelm.corpus.taxonomy import Match, Taxon, Taxonomy
+from naturelm.corpus.taxonomy_names import latin_key
 
 UNIDENTIFIED = "unidentified"
 """What sources call an animal that was heard and not named: it is no silence, and no answer either."""
@@ -202,11 +203,14 @@ class _Names:
 
     def problem(self, recording: Recording) -> str:
         """Why a recording's names cannot be used; empty if they can."""
-        if recording.source == FAUNA or not self._strict:
+        if recording.source == FAUNA:
             return ""
         for name in (*recording.species, *recording.background):
+            if not latin_key(name):
+                return f"the taxon {name!r} has no letters: correct it in the archive's metadata"
             match = self._match(name)
-            if name.lower() != UNIDENTIFIED and match.how in {"misspelling", "ambiguous"}:
+            doubtful = self._strict and match.how in {"misspelling", "ambiguous"}
+            if name.lower() != UNIDENTIFIED and doubtful:
                 meant = " or ".join(match.suggestions)
                 return f"the taxon {name!r} is {match.how} for {meant}: correct it in the archive's metadata"
         return ""
@@ -233,7 +237,7 @@ class _Names:
         self.unknown[use] = match
         self.uses[use] += 1
         words = name.split()
-        binomial = len(words) == 2 and words[0].istitle() and words[1].islower()
+        binomial = len(words) == 2 and name.isascii() and words[0].istitle() and words[1].islower()
         return Taxon(
             name, common_name=common or ("" if binomial else name), genus=words[0] if binomial else ""
         )

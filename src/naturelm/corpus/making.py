@@ -17,7 +17,7 @@ from naturelm.audio import SAMPLE_RATE
 from naturelm.corpus.cast import Cast, is_invented
 from naturelm.corpus.library import Entry, Library
 from naturelm.corpus.options import BuildOptions, Share
-from naturelm.corpus.plan import Job, Plan, make_plan, share_seed, task_called
+from naturelm.corpus.plan import Job, share_seed, task_called
 from naturelm.corpus.recordings import Failure
 from naturelm.corpus.scene import Placed, UnreadableRecording, UnusablePair
 from naturelm.corpus.schema import Pair
@@ -25,7 +25,6 @@ from naturelm.corpus.storage import encode_flac, write_shard, write_text
 from naturelm.corpus.tasks import Draft, Studio
 
 AUDIO_PLACE = "<Audio><AudioHere></Audio> "
-_ATTEMPTS = 6
 
 
 def begin_worker() -> None:
@@ -57,18 +56,17 @@ class Maker:
 
     @classmethod
     @lru_cache(maxsize=1)
-    def of(cls, options: BuildOptions, library: Path) -> "tuple[Maker, Plan]":
-        """The maker and plan of a worker process, made when it is first used there."""
-        opened = Library(library)
-        return cls(options, opened), make_plan(options, opened)
+    def of(cls, options: BuildOptions, library: Path) -> "Maker":
+        """The maker of a worker process, made when it is first used there."""
+        return cls(options, Library(library))
 
-    def pair(self, job: Job, eligible: Sequence[int]) -> tuple[Pair | None, list[Failure]]:
+    def pair(self, job: Job) -> tuple[Pair | None, list[Failure]]:
         """The pair of a job; where its recording cannot be used, of another, and why."""
         share = self._options.shares[job.share]
         failures = []
-        for attempt in range(_ATTEMPTS):
+        for attempt, row in enumerate(job.rows):
             rng = np.random.default_rng([*share_seed(self._options, share), job.number, attempt])
-            entry = self._library[job.row if attempt == 0 else int(rng.choice(eligible))]
+            entry = self._library[row]
             try:
                 draft = task_called(share.task).make(entry, self._studio(share), rng)
             except UnusablePair:
@@ -78,9 +76,7 @@ class Maker:
                 failures.append(Failure(recording.source, recording.file_name, str(error)))
                 continue
             return self._stored(draft, entry, share, job), failures
-        cause = (
-            f"no pair of {share.task} could be made in {_ATTEMPTS} attempts; is there enough to draw from?"
-        )
+        cause = f"no pair of {share.task} could be made in {len(job.rows)} attempts; is there enough to draw from?"
         failures.append(Failure(share.split, share.dataset_name or share.task, cause))
         return None, failures
 
@@ -90,7 +86,8 @@ class Maker:
             self._casts[split] = Cast(self._library, split)
         scenes = self._options.scenes(split)
         if share.plain:
-            scenes = replace(scenes, augment=replace(scenes.augment, probability=0.0, noise_probability=0.0))
+            untouched = replace(scenes.augment, probability=0.0, noise_probability=0.0)
+            scenes = replace(scenes, padding=0.0, augment=untouched)
         return Studio(self._casts[split], scenes, first_wording=split == "test")
 
     def _stored(self, draft: Draft, entry: Entry, share: Share, job: Job) -> Pair:
@@ -156,14 +153,12 @@ def _part(part: Placed) -> dict[str, object]:
     return {"recording": part.entry.key, **times, **{name: value for name, value in known.items() if value}}
 
 
-def make_shard(
-    options: BuildOptions, library: Path, split: str, first: int, count: int, path: Path, notes: Path
-) -> None:
-    """Make jobs first ... first + count - 1 of a split and write them, with what failed beside them in `notes`."""
-    maker, plan = Maker.of(options, library)
+def make_shard(options: BuildOptions, library: Path, jobs: Sequence[Job], path: Path, notes: Path) -> None:
+    """Make the pairs of a shard and write them, with what failed beside them in `notes`."""
+    maker = Maker.of(options, library)
     pairs, failures = [], []
-    for job in plan.jobs[split][first : first + count]:
-        pair, failed = maker.pair(job, plan.eligible[job.share])
+    for job in jobs:
+        pair, failed = maker.pair(job)
         failures.extend(failed)
         if pair is not None:
             pairs.append(pair)

@@ -1,17 +1,21 @@
 """Third stage of a build: which pair is made from which recording. A pure function of options and library."""
 
 import zlib
-from collections import defaultdict
-from collections.abc import Sequence
+from array import array
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from naturelm.corpus.cast import is_invented
 from naturelm.corpus.library import Entry, Library
 from naturelm.corpus.options import BuildOptions, CorpusError, Share
 from naturelm.corpus.schema import SPLITS
 from naturelm.corpus.tasks import TASKS, Task
+
+Rows = npt.NDArray[np.int64]
+_SPARE = 5
+"""Other recordings that a pair may be made from."""
 
 
 @dataclass(frozen=True)
@@ -22,17 +26,35 @@ class Job:
     """Place in `BuildOptions.shares`."""
     number: int
     """Counts within the share."""
-    row: int
-    """Recording to make it from, a row of the library."""
+    rows: tuple[int, ...]
+    """Recordings to make it from, rows of the library: the first that turns out to do."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Jobs of all splits, in the order in which they are stored."""
+    """What is to be made, in the order in which it is stored. About 40 bytes a pair."""
 
-    jobs: dict[str, tuple[Job, ...]]
-    eligible: dict[int, tuple[int, ...]]
-    """Rows that fit each share: another is tried where a recording turns out not to do."""
+    options: BuildOptions
+    jobs: dict[str, Rows]
+    """Split -> (pairs, 3): share, number within it, row of the library."""
+    eligible: tuple[Rows, ...]
+    """Rows that fit each share: others are tried where a recording turns out not to do."""
+
+    @property
+    def unfilled(self) -> tuple[Share, ...]:
+        """Shares that ask for pairs and that no recording fits."""
+        shares = zip(self.options.shares, self.eligible, strict=True)
+        return tuple(share for share, rows in shares if share.pairs != 0 and not len(rows))
+
+    def shard(self, split: str, first: int, count: int) -> list[Job]:
+        """Jobs first ... first + count - 1 of a split, with what else to try."""
+        return [
+            self._job(*(int(value) for value in line)) for line in self.jobs[split][first : first + count]
+        ]
+
+    def _job(self, share: int, number: int, row: int) -> Job:
+        rng = np.random.default_rng([*share_seed(self.options, self.options.shares[share]), number])
+        return Job(share, number, (row, *rng.choice(self.eligible[share], size=_SPARE).tolist()))
 
 
 def task_called(name: str) -> Task:
@@ -52,29 +74,31 @@ def make_plan(options: BuildOptions, library: Library) -> Plan:
         raise CorpusError(
             f"shares: {', '.join(twice)} is asked for twice; give the second another dataset_name"
         )
-    fitting: dict[int, list[int]] = {place: [] for place in range(len(tasks))}
-    subjects: list[str] = []
+    # Row and what takes turns, as numbers: of two million recordings nothing else is kept.
+    fitting = [array("q") for _ in tasks]
+    turns = [array("q") for _ in tasks]
+    numbered: dict[str, int] = {}
     for row, entry in enumerate(library):
-        subjects.append(_subject(entry))
         for place, (share, task) in enumerate(zip(options.shares, tasks, strict=True)):
             if _admits(share, entry) and task.fits(entry):
                 fitting[place].append(row)
-    jobs: dict[str, list[Job]] = {split: [] for split in SPLITS}
+                turns[place].append(numbered.setdefault(task.turn(entry), len(numbered)))
+    eligible = tuple(np.array(rows, dtype=np.int64) for rows in fitting)
+    jobs: dict[str, list[Rows]] = {split: [np.zeros((0, 3), np.int64)] for split in SPLITS}
     for place, share in enumerate(options.shares):
         rng = np.random.default_rng(share_seed(options, share))
-        rows = _in_turn(fitting[place], subjects, share.pairs, rng)
-        jobs[share.split].extend(Job(place, number, row) for number, row in enumerate(rows))
-    if not any(jobs.values()):
+        rows = _in_turn(eligible[place], np.array(turns[place], dtype=np.int64), share.pairs, rng)
+        jobs[share.split].append(np.stack([np.full(len(rows), place), np.arange(len(rows)), rows], axis=1))
+    mixed = {}
+    for split, of_split in jobs.items():
+        joined = np.concatenate(of_split)
+        rng = np.random.default_rng([options.seed, zlib.crc32(split.encode())])
+        mixed[split] = joined[rng.permutation(len(joined))]
+    if not any(map(len, mixed.values())):
         raise CorpusError(
             "no recording fits any of the tasks asked for: see failures.csv, and the shares' filters"
         )
-    for split, of_split in jobs.items():
-        order = np.random.default_rng([options.seed, zlib.crc32(split.encode())]).permutation(len(of_split))
-        jobs[split] = [of_split[place] for place in order]
-    return Plan(
-        {split: tuple(of_split) for split, of_split in jobs.items()},
-        {place: tuple(rows) for place, rows in fitting.items()},
-    )
+    return Plan(options, mixed, eligible)
 
 
 def share_seed(options: BuildOptions, share: Share) -> list[int]:
@@ -91,36 +115,25 @@ def _admits(share: Share, entry: Entry) -> bool:
     )
 
 
-def _subject(entry: Entry) -> str:
-    """What a recording is of, for taking turns: the taxon, or else the label, speaker or instrument."""
-    recording = entry.recording
-    if entry.taxa:
-        return entry.taxa[0].scientific_name
-    return (*recording.labels, recording.recordist, recording.instrument, "")[0]
-
-
-def _in_turn(
-    rows: Sequence[int], subjects: Sequence[str], pairs: int | None, rng: np.random.Generator
-) -> list[int]:
+def _in_turn(rows: Rows, turns: Rows, pairs: int | None, rng: np.random.Generator) -> Rows:
     """Rows for the pairs of a share: subjects take turns, and within a subject its recordings do.
 
     A species with a thousand recordings is thus not asked about more often than one with ten.
     """
     if pairs is None:
-        return [int(row) for row in rng.permutation(np.array(rows, dtype=np.int64))]
-    if not rows:
-        return []
-    of: defaultdict[str, list[int]] = defaultdict(list)
-    for row in rows:
-        of[subjects[row]].append(row)
-    queues = [[int(row) for row in rng.permutation(of[subject])] for subject in sorted(of)]
+        return rng.permutation(rows)
+    if not len(rows):
+        return rows
+    order = np.argsort(turns, kind="stable")
+    queues = np.split(rows[order], np.flatnonzero(np.diff(turns[order])) + 1)
+    queues = [rng.permutation(queue) for queue in queues]
     chosen: list[int] = []
     turn = 0
     while len(chosen) < pairs:
         for place in rng.permutation(len(queues)):
             queue = queues[place]
-            chosen.append(queue[turn % len(queue)])
+            chosen.append(int(queue[turn % len(queue)]))
             if len(chosen) == pairs:
                 break
         turn += 1
-    return chosen
+    return np.array(chosen, dtype=np.int64)

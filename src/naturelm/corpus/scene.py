@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from naturelm.audio import SAMPLE_RATE
+from naturelm.corpus.activity import STEP_SECONDS, Activity
 from naturelm.corpus.augment import AugmentOptions, Change, active_level_db, change, faded, gained
 from naturelm.corpus.library import Entry
+from naturelm.corpus.limits import require, require_positive
 from naturelm.corpus.recordings import FloatArray
 from naturelm.errors import AudioError, NatureLMError
 
@@ -35,6 +37,18 @@ class SceneOptions:
     shortest: float = 1.0
     """Sounds shorter than this are given quiet (or noise) on both sides."""
     augment: AugmentOptions = field(default_factory=AugmentOptions)
+    padding: float = 0.5
+    """Most seconds of quiet (or noise) around a sound that leaves room for it; twice that around several."""
+
+    def __post_init__(self) -> None:
+        """Raises OptionError for a value that makes no sense."""
+        require_positive("seconds", self.seconds)
+        require(0 <= self.padding <= 60, "padding", f"must be between 0 and 60, not {self.padding:g}")
+        require(
+            0 <= self.shortest <= self.seconds,
+            "shortest",
+            f"must be between 0 and `seconds`, which is {self.seconds:g}, not {self.shortest:g}",
+        )
 
 
 @dataclass(frozen=True)
@@ -45,6 +59,8 @@ class Placed:
     start: float
     """Seconds into the clip."""
     end: float
+    onset: float
+    """Seconds into the clip at which its call is first heard."""
     crop: float
     """Seconds into the recording at which the crop begins."""
     level_db: float
@@ -73,6 +89,7 @@ class Scene:
 class _Cut:
     entry: Entry
     samples: FloatArray
+    onset: float
     crop: float
     changes: tuple[str, ...]
 
@@ -105,25 +122,35 @@ def compose(
         return _finished(np.zeros(samples, np.float32), (), noise, options, rng)
     longest = max(len(cut.samples) for cut in cuts)
     spread = sum(len(cut.samples) for cut in cuts) if apart else longest
-    padding = round(rng.uniform(0, 0.5 + 0.5 * (len(cuts) > 1)) * SAMPLE_RATE)
+    padding = round(rng.uniform(0, options.padding * (1 + (len(cuts) > 1))) * SAMPLE_RATE)
     most = round(options.seconds * SAMPLE_RATE)
     total = min(most, max(spread + padding, round(options.shortest * SAMPLE_RATE)))
     mixed = np.zeros(total, np.float32)
     placed = []
-    for number, cut in enumerate(cuts):
-        sound = cut.samples[:total]
-        free = total - len(sound)
-        start = (
-            round(free * (number + rng.uniform(0.2, 0.8)) / len(cuts))
-            if apart
-            else round(rng.uniform(0, free))
-        )
-        start = min(start, free)
+    starts = _starts([len(cut.samples) for cut in cuts], total, rng, apart=apart)
+    for cut, start in zip(cuts, starts, strict=True):
+        sound = cut.samples
         level = float(rng.uniform(-6, 0)) if len(cuts) > 1 else 0.0
         mixed[start : start + len(sound)] += gained(sound, _COMMON_LEVEL_DB + level - active_level_db(sound))
-        ends = (start / SAMPLE_RATE, (start + len(sound)) / SAMPLE_RATE)
-        placed.append(Placed(cut.entry, *ends, cut.crop, level, cut.changes))
+        begin, end = start / SAMPLE_RATE, (start + len(sound)) / SAMPLE_RATE
+        placed.append(Placed(cut.entry, begin, end, begin + cut.onset, cut.crop, level, cut.changes))
     return _finished(mixed, tuple(placed), noise, options, rng)
+
+
+def _starts(lengths: Sequence[int], total: int, rng: np.random.Generator, *, apart: bool) -> list[int]:
+    """Where sounds of these lengths begin in a clip of `total` samples, none of which is longer than it."""
+    if not apart:
+        return [round(rng.uniform(0, total - length)) for length in lengths]
+    before = np.cumsum([0, *lengths[:-1]])
+    rest = total - sum(lengths)
+    if rest >= 0:
+        pauses = np.sort(rng.uniform(0, rest, len(lengths)))
+        return [int(start) for start in before + pauses.astype(np.int64)]
+    # Too long together: moved into each other evenly, from the first at the beginning to the last at the end.
+    return [
+        round((total - length) * sooner / (sum(lengths) - length))
+        for length, sooner in zip(lengths, before.tolist(), strict=True)
+    ]
 
 
 def _cut(
@@ -134,12 +161,31 @@ def _cut(
     if not len(starts):
         raise UnusablePair(f"{entry.key}: no sound in it stands out")
     # Among the louder half, so that training hears more than each recording's one loudest moment.
-    start = float(rng.choice(starts[: max(1, len(starts) // 2)]))
+    start = min(float(rng.choice(starts[: max(1, len(starts) // 2)])), entry.duration - seconds)
     sound = read_part(entry, start, start + seconds)
     sound, changes = change(sound, allowed, options.augment, rng)
+    most = round(options.seconds * SAMPLE_RATE)
+    offset = 0
+    if len(sound) > most:
+        offset = _where_heard(sound, options.seconds)
+        start += offset / len(sound) * seconds
+        sound = sound[offset : offset + most]
     if active_level_db(sound) < -80:
         raise UnusablePair(f"{entry.key}: silent from {start:.2f} s on")
-    return _Cut(entry, faded(sound[: round(options.seconds * SAMPLE_RATE)]), start, changes)
+    onset = float(Activity.of(sound).active.argmax()) * STEP_SECONDS
+    return _Cut(entry, faded(sound), onset, start, changes)
+
+
+def _where_heard(sound: FloatArray, seconds: float) -> int:
+    """First sample to keep of a sound that a slower tempo or an echo made too long.
+
+    The beginning is kept, unless the call would be lost with the end.
+    """
+    heard = Activity.of(sound)
+    crops = heard.crops(seconds)
+    if not len(crops) or heard.share_within(0.0, seconds) > 0.9:
+        return 0
+    return round(float(crops[0]) * SAMPLE_RATE)
 
 
 def read_part(entry: Entry, start: float, end: float) -> FloatArray:
@@ -177,8 +223,9 @@ def _finished(
 def _bed(noise: Entry, samples: int, rng: np.random.Generator) -> FloatArray:
     """A stretch of background of the wanted length; a shorter recording is repeated with its ends blended."""
     seconds = samples / SAMPLE_RATE
-    start = float(rng.uniform(0, max(0.0, noise.duration - seconds)))
-    sound = read_part(noise, start, start + seconds)
+    # A little more than is needed: where a part begins and ends is rounded to samples.
+    start = float(rng.uniform(0, max(0.0, noise.duration - seconds - 0.01)))
+    sound = read_part(noise, start, start + seconds + 0.01)
     if len(sound) >= samples:
         return sound[:samples]
     blend = min(len(sound) // 4, SAMPLE_RATE // 4)

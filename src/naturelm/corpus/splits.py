@@ -2,7 +2,7 @@
 
 Recordings that may not be parted are joined: those of one group, of one file, of one recordist (if
 asked for) and near-duplicates. Each joined set goes to one split as a whole: to test if anything in it
-is held out or the archive says so, else by chance, drawn from the names of what is in it, so that
+is held out or the archive says so, else by chance, drawn from the names of the groups in it, so that
 adding recordings to a corpus moves as few of the others as can be.
 """
 
@@ -157,7 +157,9 @@ def _split_of(members: Sequence[Member], held_out: HeldOut, options: SplitOption
     stated = {_ARCHIVE_SPLITS.get(member.archive_split, "") for member in members} - {""}
     if options.archive_splits and stated:
         return max(stated, key=_STRICTER.index)
-    chance = _chance(f"{seed} split {min(member.key for member in members)}")
+    # One group speaks for all, itself drawn: one more among many seldom takes its place.
+    speaker = min({member.group for member in members}, key=lambda group: _chance(f"{seed} speaker {group}"))
+    chance = _chance(f"{seed} split {speaker}")
     if chance < options.test_share:
         return "test"
     return "validation" if chance < options.test_share + options.validation_share else "train"

@@ -29,7 +29,7 @@ ROWS_PER_GROUP = 32
 _OPEN_SHARDS = 64
 _FLAC_TYPE = "PCM_16"
 _HALF_WRITTEN = re.compile(r"\..+\.(parquet|json|csv|md)\.\d+")
-_SHARD_NAME = re.compile(r"[a-z]+-(\d+)-of-(\d+)\.parquet")
+_SHARD_NAME = re.compile(r"[a-z]+-\d{5}-of-\d{5,6}\.parquet")
 
 
 def write_table(table: pa.Table, path: Path, *, row_group_size: int | None = None) -> None:
@@ -38,9 +38,9 @@ def write_table(table: pa.Table, path: Path, *, row_group_size: int | None = Non
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         codecs = _compression(table.schema)
-        pq.write_table(
-            table, temporary, row_group_size=row_group_size, compression=codecs, use_dictionary=False
-        )
+        with pq.ParquetWriter(temporary, table.schema, compression=codecs, use_dictionary=False) as writer:
+            if len(table):  # `datasets` cannot read a group without rows
+                writer.write_table(table, row_group_size)
         _settle(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -187,12 +187,17 @@ def shard_paths(folder: Path, split: str) -> list[Path]:
         raise CorpusError(
             f"{folder}: no shards of the {split} split in its folder `{DATA}`; is this a finished corpus?"
         )
-    matches = [_SHARD_NAME.fullmatch(path.name) for path in paths]
-    numbers = [(int(match[1]), int(match[2])) for match in matches if match]
-    if numbers != [(number, len(paths)) for number in range(len(paths))]:
-        raise CorpusError(
-            f"{folder / DATA}: shards of the {split} split are missing, or of two corpora; build the corpus again"
+    series = int(paths[0].stem.rpartition("-")[2]) if _SHARD_NAME.fullmatch(paths[0].name) else 0
+    expected = [f"{split}-{number:05d}-of-{series:05d}.parquet" for number in range(series)]
+    found = [path.name for path in paths]
+    if found != expected:
+        strange = sorted(set(found) - set(expected))
+        what = (
+            f"{strange[0]} is of another build"
+            if strange
+            else f"{sorted(set(expected) - set(found))[0]} is missing"
         )
+        raise CorpusError(f"{folder / DATA}: {what}; build the corpus again")
     return paths
 
 

@@ -46,7 +46,14 @@ class Studio:
         apart: bool = False,
         noise: bool | None = None,
     ) -> Scene:
-        """A clip of these recordings; noise: whether there is a background, None to leave it to chance."""
+        """A clip of these recordings; noise: whether there is a background, None to leave it to chance.
+
+        Raises what `compose` does, and UnusablePair for a recording of several species that is longer than
+        a clip: which of them are in which part of it is not known.
+        """
+        for entry in focal:
+            if len(entry.all_taxa) > 1 and entry.duration > self.options.seconds:
+                raise UnusablePair(f"{entry.key}: of several species, and longer than a clip")
         wanted = rng.random() < self.options.augment.noise_probability if noise is None else noise
         background = self.cast.noise(rng) if wanted else None
         return compose(focal, background, self.options, rng, allowed=allowed, apart=apart)
@@ -76,9 +83,24 @@ class Task(Protocol):
         """Whether it can be asked about this recording."""
         ...
 
+    def turn(self, entry: Entry) -> str:
+        """What takes turns: of a share's pairs, each value of this has as many as every other."""
+        ...
+
     def make(self, entry: Entry, studio: Studio, rng: np.random.Generator) -> Draft:
         """A pair about this recording. Raises UnreadableRecording or UnusablePair, and another is drawn."""
         ...
+
+
+class SubjectsTakeTurns:
+    """For tasks whose answers are as many as their subjects: each taxon, label or speaker in turn."""
+
+    def turn(self, entry: Entry) -> str:
+        """See `Task`. The taxon, or else the label, instrument or speaker."""
+        recording = entry.recording
+        if entry.taxa:
+            return entry.taxa[0].scientific_name
+        return next(filter(None, (*recording.labels, recording.instrument, recording.recordist)), "")
 
 
 def shuffled(names: Sequence[str], rng: np.random.Generator) -> tuple[str, ...]:
@@ -111,4 +133,14 @@ def label_changes(entry: Entry) -> frozenset[Change]:
     return COLOURING | {"speed", "stretch"}
 
 
-__all__ = ["Draft", "Studio", "Task", "UnusablePair", "keeps_name", "label_changes", "one_animal", "shuffled"]
+__all__ = [
+    "Draft",
+    "Studio",
+    "SubjectsTakeTurns",
+    "Task",
+    "UnusablePair",
+    "keeps_name",
+    "label_changes",
+    "one_animal",
+    "shuffled",
+]

@@ -10,7 +10,15 @@ from naturelm.corpus.cast import is_invented
 from naturelm.corpus.library import Entry
 from naturelm.corpus.scene import Scene
 from naturelm.corpus.schema import NONE_ANSWER
-from naturelm.corpus.tasks.base import Draft, Studio, UnusablePair, keeps_name, label_changes, shuffled
+from naturelm.corpus.tasks.base import (
+    Draft,
+    Studio,
+    SubjectsTakeTurns,
+    UnusablePair,
+    keeps_name,
+    label_changes,
+    shuffled,
+)
 from naturelm.corpus.tasks.naming import common_name
 
 
@@ -26,8 +34,8 @@ def _named_animal(entry: Entry) -> bool:
 
 
 def _names_in_order(scene: Scene) -> tuple[str, ...]:
-    """Names of all that is heard, in the order in which it begins."""
-    placed = sorted(scene.placed, key=lambda part: part.start)
+    """Names of all that is heard, in the order in which it is first heard."""
+    placed = sorted(scene.placed, key=lambda part: part.onset)
     return tuple(dict.fromkeys(common_name(taxon) for part in placed for taxon in part.entry.all_taxa))
 
 
@@ -46,7 +54,7 @@ def _events(scene: Scene) -> list[dict[str, object]]:
 
 
 @dataclass(frozen=True)
-class Detection:
+class Detection(SubjectsTakeTurns):
     """What are the species in the audio, if any?"""
 
     name: str = "detection"
@@ -74,7 +82,7 @@ class Detection:
 
 
 @dataclass(frozen=True)
-class DetectionOptions:
+class DetectionOptions(SubjectsTakeTurns):
     """Which of these, if any, are present?"""
 
     name: str = "detection-options"
@@ -109,7 +117,7 @@ class DetectionOptions:
 
 
 @dataclass(frozen=True)
-class Several:
+class Several(SubjectsTakeTurns):
     """Several species in one clip: name them all."""
 
     name: str = "species-several"

@@ -11,7 +11,7 @@ from naturelm.corpus.cast import is_invented
 from naturelm.corpus.library import Entry
 from naturelm.corpus.prompts import Wording
 from naturelm.corpus.recordings import Recording
-from naturelm.corpus.tasks.base import Draft, Studio, UnusablePair, one_animal, shuffled
+from naturelm.corpus.tasks.base import Draft, Studio, SubjectsTakeTurns, UnusablePair, one_animal, shuffled
 
 # Archives' own words on the left; what is asked for and scored on the right.
 LIFE_STAGES: Mapping[str, str] = {
@@ -83,6 +83,10 @@ class Fact:
         asked = bool(self.wording.invented) or not is_invented(entry)
         return asked and one_animal(entry) and bool(self.stated(entry.recording))
 
+    def turn(self, entry: Entry) -> str:
+        """See `Task`. So that no answer is the usual one."""
+        return self.stated(entry.recording)
+
     def make(self, entry: Entry, studio: Studio, rng: np.random.Generator) -> Draft:
         """See `Task`."""
         answer, invented = self.stated(entry.recording), is_invented(entry)
@@ -107,7 +111,7 @@ SEX = Fact("sex", prompts.SEX, stated_sex, ("male", "female"))
 
 
 @dataclass(frozen=True)
-class Counting:
+class Counting(SubjectsTakeTurns):
     """How many individuals: exactly, or one or more, as for the zebra finches of BEANS-Zero."""
 
     name: str
@@ -121,18 +125,22 @@ class Counting:
         known = bool(recording.group or recording.recordist) and recording.count in {None, 1}
         # Of invented animals single calls: of songs and alarms, few would fit into a clip side by side.
         short = not is_invented(entry) or recording.call_types == ("call",)
-        return one_animal(entry) and known and short
+        # Two "birds" may be of two species.
+        return one_animal(entry) and entry.taxa[0].rank in {"species", "subspecies"} and known and short
 
     def make(self, entry: Entry, studio: Studio, rng: np.random.Generator) -> Draft:
         """See `Task`."""
+        fellows = studio.cast.fellows(entry, self.most - 1, rng, fit=self.fits)
+        if not fellows:
+            # Not even for a clip of one: the name of a species recorded once would give the answer away.
+            raise UnusablePair(f"{entry.key}: no other individual of its species was recorded")
         if self.exact:
             wanted = int(rng.integers(1, self.most + 1))
         else:
-            wanted = 1 if rng.random() < 0.5 else int(rng.integers(2, self.most + 1))
-        fellows = studio.cast.fellows(entry, wanted - 1, rng, fit=self.fits)
+            wanted = 1 if rng.random() < 0.5 else int(rng.integers(2, len(fellows) + 2))
         if len(fellows) < wanted - 1:
             raise UnusablePair(f"{entry.key}: fewer than {wanted} individuals of its species were recorded")
-        scene = studio.scene([entry, *fellows], rng, apart=True)
+        scene = studio.scene([entry, *fellows[: wanted - 1]], rng, apart=True)
         wording = prompts.COUNT if self.exact else prompts.ONE_OR_MORE
         answer = str(wanted) if self.exact else ("One" if wanted == 1 else "More")
         question = studio.ask(wording, rng, invented=is_invented(entry))

@@ -12,6 +12,7 @@ from naturelm.corpus.prompts import Wording
 from naturelm.corpus.tasks.base import (
     Draft,
     Studio,
+    SubjectsTakeTurns,
     UnusablePair,
     keeps_name,
     label_changes,
@@ -22,7 +23,7 @@ from naturelm.corpus.taxonomy import Taxon
 
 
 @dataclass(frozen=True)
-class Naming:
+class Naming(SubjectsTakeTurns):
     """What is the ... of the focal species?"""
 
     name: str

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from naturelm.corpus.library import Entry
-from naturelm.corpus.tasks.base import Draft, Studio
+from naturelm.corpus.tasks.base import Draft, Studio, SubjectsTakeTurns
 
 _AUDIO_PLACE = "<Audio><AudioHere></Audio>"
 
 
 @dataclass(frozen=True)
-class Own:
+class Own(SubjectsTakeTurns):
     """What the archive asks about the recording."""
 
     name: str = "own"

@@ -9,7 +9,7 @@ from naturelm.corpus.augment import ALL_CHANGES, COLOURING, active_level_db
 from naturelm.corpus.library import Entry
 from naturelm.corpus.recordings import FloatArray
 from naturelm.corpus.scene import read_part
-from naturelm.corpus.tasks.base import Draft, Studio, UnusablePair, shuffled
+from naturelm.corpus.tasks.base import Draft, Studio, SubjectsTakeTurns, UnusablePair, shuffled
 from naturelm.corpus.tasks.facts import stated_sex
 
 NOTE_NAMES = ("C", "C sharp", "D", "D sharp", "E", "F", "F sharp", "G", "G sharp", "A", "A sharp", "B")
@@ -22,7 +22,7 @@ def note_name(midi: int) -> str:
 
 
 @dataclass(frozen=True)
-class Environment:
+class Environment(SubjectsTakeTurns):
     """What sound is this?"""
 
     name: str = "environment"
@@ -35,9 +35,12 @@ class Environment:
     def make(self, entry: Entry, studio: Studio, rng: np.random.Generator) -> Draft:
         """See `Task`."""
         answer = entry.recording.labels[0]
-        background = entry.recording.kind != "noise" and rng.random() < 0.4
+        # Less often than behind animals: the background is a sound of its own that could be asked for.
+        share = min(0.4, studio.options.augment.noise_probability)
+        background = entry.recording.kind != "noise" and rng.random() < share
         scene = studio.scene([entry], rng, allowed=ALL_CHANGES, noise=background)
-        wrong = shuffled([label for label in studio.cast.sound_labels if label != answer], rng)
+        heard = {label for other in scene.entries for label in other.recording.labels}
+        wrong = shuffled([label for label in studio.cast.sound_labels if label not in heard], rng)
         if studio.first_wording or not wrong or rng.random() >= self.options_share:
             return Draft(scene, studio.ask(prompts.ENVIRONMENT, rng), answer, (answer,))
         options = shuffled([answer, *wrong[: int(rng.integers(1, 6))]], rng)
@@ -45,8 +48,12 @@ class Environment:
         return Draft(scene, question, answer, (answer,), options)
 
 
+def _one_speaker(entry: Entry) -> bool:
+    return entry.recording.kind == "speech" and entry.recording.count in {None, 1}
+
+
 @dataclass(frozen=True)
-class SpeakerCount:
+class SpeakerCount(SubjectsTakeTurns):
     """How many speakers?"""
 
     name: str = "speaker-count"
@@ -54,7 +61,7 @@ class SpeakerCount:
 
     def fits(self, entry: Entry) -> bool:
         """See `Task`."""
-        return entry.recording.kind == "speech" and bool(entry.recording.recordist)
+        return _one_speaker(entry) and bool(entry.recording.recordist)
 
     def make(self, entry: Entry, studio: Studio, rng: np.random.Generator) -> Draft:
         """See `Task`."""
@@ -75,7 +82,11 @@ class SpeakerSex:
 
     def fits(self, entry: Entry) -> bool:
         """See `Task`."""
-        return entry.recording.kind == "speech" and bool(stated_sex(entry.recording))
+        return _one_speaker(entry) and bool(stated_sex(entry.recording))
+
+    def turn(self, entry: Entry) -> str:
+        """See `Task`. So that no answer is the usual one."""
+        return stated_sex(entry.recording)
 
     def make(self, entry: Entry, studio: Studio, rng: np.random.Generator) -> Draft:
         """See `Task`."""
@@ -84,14 +95,14 @@ class SpeakerSex:
 
 
 @dataclass(frozen=True)
-class SpeakerPitch:
+class SpeakerPitch(SubjectsTakeTurns):
     """Is the voice low, medium or high? Answered by measuring it, for archives do not say."""
 
     name: str = "speaker-pitch"
 
     def fits(self, entry: Entry) -> bool:
         """See `Task`."""
-        return entry.recording.kind == "speech"
+        return _one_speaker(entry)
 
     def make(self, entry: Entry, studio: Studio, rng: np.random.Generator) -> Draft:
         """See `Task`."""
@@ -125,13 +136,16 @@ def voice_pitch_hz(sound: FloatArray) -> float | None:
     voiced = strength.max(axis=1) > 0.6
     if voiced.sum() * hop / rate < 0.3:
         return None
-    # The first lag that is nearly as strong as the strongest: an octave below is as strong in a steady voice.
-    near = strength[voiced] > 0.9 * strength[voiced].max(axis=1, keepdims=True)
-    return float(rate / np.median(lags[near.argmax(axis=1)]))
+    # The first peak that is nearly as strong as the strongest: an octave below is as strong in a steady voice.
+    inner, lags = strength[voiced][:, 1:-1], lags[1:-1]
+    peaks = (inner >= strength[voiced][:, :-2]) & (inner >= strength[voiced][:, 2:])
+    near = peaks & (inner > 0.9 * inner.max(axis=1, keepdims=True))
+    first = near.argmax(axis=1)[near.any(axis=1)]
+    return float(rate / np.median(lags[first])) if len(first) else None
 
 
 @dataclass(frozen=True)
-class Transcript:
+class Transcript(SubjectsTakeTurns):
     """What is said?"""
 
     name: str = "transcript"
@@ -165,6 +179,10 @@ class Instrument:
         """See `Task`."""
         return entry.recording.kind == "music" and bool(entry.recording.instrument)
 
+    def turn(self, entry: Entry) -> str:
+        """See `Task`. So that no answer is the usual one."""
+        return entry.recording.instrument
+
     def make(self, entry: Entry, studio: Studio, rng: np.random.Generator) -> Draft:
         """See `Task`."""
         answer = entry.recording.instrument
@@ -186,6 +204,10 @@ class NotePitch:
     def fits(self, entry: Entry) -> bool:
         """See `Task`."""
         return entry.recording.kind == "music" and entry.recording.pitch is not None
+
+    def turn(self, entry: Entry) -> str:
+        """See `Task`. So that no answer is the usual one."""
+        return note_name(entry.recording.pitch or 0)
 
     def make(self, entry: Entry, studio: Studio, rng: np.random.Generator) -> Draft:
         """See `Task`."""
