@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile as sf
 from entries import RATE, entry, library, noise, species, stored, tone, voice
 from zoo import PLAIN, drafts, fitting, names_heard, studio, zoo
 
@@ -17,6 +18,7 @@ from naturelm.corpus.recordings import FileSound
 from naturelm.corpus.scene import SceneOptions, UnusablePair
 from naturelm.corpus.tasks import Task
 from naturelm.corpus.tasks.captions import Caption
+from naturelm.corpus.tasks.detection import Detection
 from naturelm.corpus.tasks.facts import CALL_TYPE, COUNT, LIFE_STAGE, ONE_OR_MORE, SEX, Fact
 from naturelm.corpus.tasks.passthrough import Own
 from naturelm.corpus.tasks.sounds import (
@@ -303,7 +305,34 @@ def test_an_archives_own_caption_stays_and_nothing_is_added_to_its_sound(animals
     own = [one for one in fitting(Caption(), animals) if one.recording.caption]
     for _, draft in drafts(Caption(), own, studio(animals, options=noisy), 10):
         assert draft.output == "A tone sounds." and draft.scene.noise is None
-    assert not Caption().fits(replace(own[0], duration=31.0))
+
+
+@pytest.mark.parametrize(("bursts", "told"), [((1.0, 6.0, 11.0), False), ((6.0, 6.8), True)])
+def test_an_archives_own_caption_is_of_what_the_clip_holds(
+    tmp_path: Path, bursts: tuple[float, ...], told: bool
+) -> None:
+    samples = np.zeros(12 * RATE, np.float32)
+    for start in bursts:
+        first = round(start * RATE)
+        samples[first : first + RATE // 4] = 0.3 * np.sin(np.arange(RATE // 4) * 0.4)
+    sf.write(tmp_path / "long.wav", samples, RATE)
+    one = entry("long", FileSound(tmp_path / "long.wav"), caption="Something beeps.")
+    room = studio(library(tmp_path, [one]), options=replace(PLAIN, seconds=2.0, shortest=0.5))
+    if told:
+        assert Caption().make(one, room, rng()).output == "Something beeps."
+    else:
+        with pytest.raises(UnusablePair, match="more than this part"):
+            Caption().make(one, room, rng())
+
+
+def test_which_species_is_in_which_part_of_a_long_recording_is_not_guessed(
+    tmp_path: Path, sound: FileSound
+) -> None:
+    both = (Taxon("Genus alpha", "alpha bird"), Taxon("Genus beta", "beta bird"))
+    one = entry("both", sound, both)
+    short = replace(PLAIN, seconds=one.duration / 2, shortest=0.1)
+    with pytest.raises(UnusablePair, match="longer than a clip"):
+        Detection(none_share=0.0).make(one, studio(library(tmp_path, [one]), options=short), rng())
 
 
 def test_an_archives_own_question_and_answer_are_passed_on(animals: Library, tmp_path: Path) -> None:

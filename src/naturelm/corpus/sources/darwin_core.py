@@ -6,10 +6,8 @@ Core multimedia; each names its occurrence by the occurrence's id.
 """
 
 import csv
-import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -56,8 +54,6 @@ class Table:
         Raises SourceError for a missing file, an encoding that it is not in, or a field that never ends.
         """
         existing_file(self.path, "the archive")
-        with suppress(OverflowError):
-            csv.field_size_limit(sys.maxsize)
         encoding = "utf-8-sig" if self.encoding.casefold() in ("utf-8", "utf8", "") else self.encoding
         try:
             with self.path.open(encoding=encoding, newline="") as file:

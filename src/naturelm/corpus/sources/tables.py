@@ -1,9 +1,7 @@
 """Metadata files of archives: rows out, and what is wrong with them as errors that name the file."""
 
 import csv
-import sys
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from naturelm.corpus.recordings import Failure
@@ -41,8 +39,6 @@ def read_rows(
     Raises SourceError for a missing file, a missing column, or text that is not UTF-8.
     """
     existing_file(path, "the archive")
-    with suppress(OverflowError):
-        csv.field_size_limit(sys.maxsize)
     encoding = legacy if legacy is not None and not _is_utf8(path) else "utf-8-sig"
     with path.open(encoding=encoding, newline="") as file:
         if quoting:
