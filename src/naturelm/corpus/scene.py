@@ -7,6 +7,7 @@ import numpy as np
 
 from naturelm.audio import SAMPLE_RATE
 from naturelm.corpus.activity import STEP_SECONDS, Activity
+from naturelm.corpus.audibility import STANDS_OUT_DB, headroom_db
 from naturelm.corpus.augment import AugmentOptions, Change, active_level_db, change, faded, gained
 from naturelm.corpus.library import Entry
 from naturelm.corpus.limits import require, require_positive
@@ -106,7 +107,8 @@ def compose(
     """Put recordings into one clip.
 
     focal: what is to be heard, each cropped to hold its call; none of them for noise or silence alone.
-    noise: background, mixed in at a signal-to-noise ratio drawn from the options; None for none.
+    noise: background, mixed in at a signal-to-noise ratio drawn from the options, raised where a sound
+        would not stand out from it in any band; None for none.
     allowed: changes under which the label stays true.
     apart: give each its own time, one after another, as far as the clip is long enough; otherwise
         they are placed at random and may overlap.
@@ -126,15 +128,16 @@ def compose(
     most = round(options.seconds * SAMPLE_RATE)
     total = min(most, max(spread + padding, round(options.shortest * SAMPLE_RATE)))
     mixed = np.zeros(total, np.float32)
-    placed = []
+    placed, sounds = [], []
     starts = _starts([len(cut.samples) for cut in cuts], total, rng, apart=apart)
     for cut, start in zip(cuts, starts, strict=True):
         sound = cut.samples
         level = float(rng.uniform(-6, 0)) if len(cuts) > 1 else 0.0
-        mixed[start : start + len(sound)] += gained(sound, _COMMON_LEVEL_DB + level - active_level_db(sound))
+        sounds.append(gained(sound, _COMMON_LEVEL_DB + level - active_level_db(sound)))
+        mixed[start : start + len(sound)] += sounds[-1]
         begin, end = start / SAMPLE_RATE, (start + len(sound)) / SAMPLE_RATE
         placed.append(Placed(cut.entry, begin, end, begin + cut.onset, cut.crop, level, cut.changes))
-    return _finished(mixed, tuple(placed), noise, options, rng)
+    return _finished(mixed, tuple(placed), noise, options, rng, sounds)
 
 
 def _starts(lengths: Sequence[int], total: int, rng: np.random.Generator, *, apart: bool) -> list[int]:
@@ -202,14 +205,21 @@ def _finished(
     noise: Entry | None,
     options: SceneOptions,
     rng: np.random.Generator,
+    sounds: Sequence[FloatArray] = (),
 ) -> Scene:
+    """sounds: of each of `placed`, as they were mixed; noise is never so loud that one of them is lost in it."""
     ratio = None
     if noise is not None:
         bed = _bed(noise, len(mixed), rng)
         level = active_level_db(bed)
         if level > -90:
-            ratio = float(rng.uniform(*options.augment.snr_db)) if placed else None
-            wanted = active_level_db(mixed) - ratio if ratio is not None else _COMMON_LEVEL_DB
+            wanted = _COMMON_LEVEL_DB
+            if placed:
+                ratio = float(rng.uniform(*options.augment.snr_db))
+                wanted = active_level_db(mixed) - ratio
+                heard = min(headroom_db(sound, gained(bed, wanted - level)) for sound in sounds)
+                raised = max(0.0, STANDS_OUT_DB - heard)
+                ratio, wanted = ratio + raised, wanted - raised
             mixed = mixed + gained(bed, wanted - level)
         else:
             noise = None
