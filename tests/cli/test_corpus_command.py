@@ -50,6 +50,16 @@ def test_help_loads_nothing_heavy() -> None:
         assert command in result.stdout
 
 
+def test_without_the_packages_of_the_extra_it_says_what_to_install(corpus: Path) -> None:
+    code = (
+        "import sys\nsys.modules['mido'] = None\nfrom naturelm.cli import main\n"
+        f"sys.argv = ['naturelm', 'corpus', 'sample', {str(corpus)!r}]\nmain()\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr.strip() == "error: mido: not installed; run: pip install 'naturelm[corpus]'"
+
+
 def test_looking_at_a_corpus_loads_no_torch(corpus: Path) -> None:
     code = (
         "import sys\nfrom naturelm.cli import main\n"
