@@ -85,6 +85,8 @@ class Maker:
         if split not in self._casts:
             self._casts[split] = Cast(self._library, split)
         scenes = self._options.scenes(split)
+        if share.seconds is not None:
+            scenes = replace(scenes, seconds=share.seconds, shortest=min(scenes.shortest, share.seconds))
         if share.plain:
             untouched = replace(scenes.augment, probability=0.0, noise_probability=0.0)
             scenes = replace(scenes, padding=0.0, augment=untouched)

@@ -35,6 +35,8 @@ class Share:
     """Only recordings so far from the training split's taxa; any if empty."""
     sources: tuple[str, ...] = ()
     """Only recordings of these sources; any if empty."""
+    seconds: float | None = None
+    """No clip of the share is longer; as the split's scenes have it if None."""
     plain: bool = False
     """Whether clips are left as they were recorded: no noise is laid under them, nothing is changed."""
 
@@ -42,6 +44,8 @@ class Share:
         """Raises OptionError for a value that makes no sense."""
         require(bool(self.task), "task", "must not be empty")
         require(self.pairs is None or self.pairs >= 0, "pairs", f"must be 0 or more, not {self.pairs}")
+        if self.seconds is not None:
+            require_positive("seconds", self.seconds)
         _require_name("dataset_name", self.dataset_name)
 
     @property
