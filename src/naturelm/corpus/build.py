@@ -148,7 +148,9 @@ def _explained(folder: Path) -> Iterator[None]:
 
 
 def _options_digest(options: BuildOptions) -> str:
-    return hashlib.sha256(f"{SCHEMA_VERSION} {options!r}".encode()).hexdigest()
+    # Another version may make other pairs of the same options.
+    version = importlib.metadata.version("naturelm")
+    return hashlib.sha256(f"{SCHEMA_VERSION} {version} {options!r}".encode()).hexdigest()
 
 
 def _claim(folder: Path, options: BuildOptions, *, fresh: bool) -> None:

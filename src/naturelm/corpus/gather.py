@@ -43,6 +43,8 @@ class Gathered:
 class _Found:
     """What the prepared chunks hold, as it is added up."""
 
+    by_sound: bool
+    """Whether copies are looked for by fingerprint."""
     failures: list[Failure] = field(default_factory=list)
     members: list[Member] = field(default_factory=list)
     texts: dict[int, str] = field(default_factory=dict)
@@ -52,7 +54,7 @@ class _Found:
     generated: set[str] = field(default_factory=set)
     finder: DuplicateFinder = field(default_factory=DuplicateFinder)
     first_of: dict[bytes, str] = field(default_factory=dict)
-    """Key of the first recording with each digest, of those that have no usable fingerprint."""
+    """Key of the first recording with each digest, of those that are not compared by fingerprint."""
     copies: list[Duplicate] = field(default_factory=list)
     """Of those."""
 
@@ -68,7 +70,7 @@ class _Found:
         self.licenses[recording.source][recording.license] += 1
         if row.fingerprint is None:
             self.generated.add(recording.source)
-        elif not self.finder.add(member.key, row.fingerprint):
+        elif not self.by_sound or not self.finder.add(member.key, row.fingerprint):
             first = self.first_of.setdefault(row.digest, member.key)
             if first != member.key:
                 self.copies.append(Duplicate(first, member.key, Overlap(0.0, 0.0, row.duration, 0.0)))
@@ -77,7 +79,7 @@ class _Found:
 def gather(chunks: Sequence[Path], options: BuildOptions, library: Path, folder: Path) -> Gathered:
     """Read the prepared chunks, and write the library and the tables of what could not be used as it was."""
     names = _Names(_taxonomy(chunks, options), strict=bool(options.taxonomy))
-    found = _find(chunks, names)
+    found = _find(chunks, names, by_sound=options.copies == "sound")
     # Before anything can be refused: they may be the reason.
     write_failures(found.failures, folder)
     held_out = choose_held_out(options.splits, names.taxonomy, found.by_source, options.seed)
@@ -106,8 +108,8 @@ def gather(chunks: Sequence[Path], options: BuildOptions, library: Path, folder:
     )
 
 
-def _find(chunks: Sequence[Path], names: "_Names") -> _Found:
-    found = _Found()
+def _find(chunks: Sequence[Path], names: "_Names", *, by_sound: bool) -> _Found:
+    found = _Found(by_sound)
     for row in read_prepared(chunks):
         if isinstance(row, Failure):
             found.failures.append(row)

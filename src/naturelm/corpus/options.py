@@ -14,10 +14,11 @@ from naturelm.corpus.limits import CorpusError, OptionError, require, require_po
 from naturelm.corpus.scene import SceneOptions
 from naturelm.corpus.sources import ArchiveSource, SourceError, source_type
 
-__all__ = ["BuildOptions", "CorpusError", "Realm", "Share", "Split", "SplitOptions", "load_options"]
+__all__ = ["BuildOptions", "Copies", "CorpusError", "Realm", "Share", "Split", "SplitOptions", "load_options"]
 
 Realm = Literal["any", "real", "invented"]
 Split = Literal["train", "validation", "test"]
+Copies = Literal["sound", "samples"]
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,9 @@ class BuildOptions:
     """Of each recording only so much is used, from its beginning."""
     event_window: float = 10.0
     """Longer recordings with annotated events are cut into windows of so many seconds."""
+    copies: Copies = "sound"
+    """How copies of a recording are found. By `sound`: re-encoded, louder, noisier or in part; takes 7 MB of memory
+    for each hour of recordings. By `samples`: only what is equal sample for sample, of any amount of recordings."""
     pairs_per_shard: int = 512
     created_at: str = ""
     """The `created_at` column. Not the clock's time: the same input gives the same bytes."""
