@@ -207,3 +207,11 @@ def test_options_made_in_python_are_checked_as_well() -> None:
         BuildOptions("small", ())
     with pytest.raises(CorpusError, match=r"^species_share: must be between 0 and 1"):
         SplitOptions(species_share=float("inf"))
+
+
+def test_the_build_file_of_the_documentation_is_one(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "corpus.md").read_text(encoding="utf-8")
+    (tmp_path / "birds.yaml").write_text(text.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
+    options = load_options(tmp_path / "birds.yaml")
+    assert [share.task for share in options.shares][:2] == ["species-common", "species-scientific"]
+    assert len(options.sources) == 4 and options.splits.families == ("Alytidae",)
