@@ -64,14 +64,14 @@ def build(
         from naturelm.corpus.build import build_corpus
         from naturelm.corpus.options import load_options
 
-        if config == STARTER:
-            from naturelm.corpus.starter import starter_options
+        with _stages("fetching packages" if config == STARTER else "reading the sources") as progress:
+            if config == STARTER:
+                from naturelm.corpus.starter import starter_options
 
-            options = starter_options() if seed is None else starter_options(seed=seed)
-        else:
-            options = load_options(Path(config))
-            options = options if seed is None else replace(options, seed=seed)
-        with _stages("reading the sources") as progress:
+                options = starter_options() if seed is None else starter_options(seed=seed)
+            else:
+                options = load_options(Path(config))
+                options = options if seed is None else replace(options, seed=seed)
             report = build_corpus(
                 options, out, workers=workers or os.cpu_count() or 1, fresh=fresh, progress=progress
             )
