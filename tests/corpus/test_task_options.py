@@ -1,16 +1,18 @@
 """Wrong options: of the same realm, not audible, about half of them hard."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from entries import entry, fauna_taxon, invented, library, species, stored, tone
+from zoo import studio
 
 from naturelm.corpus.cast import Cast
 from naturelm.corpus.library import Entry, Library
 from naturelm.corpus.recordings import FileSound
-from naturelm.corpus.tasks.naming import common_name
+from naturelm.corpus.tasks.naming import SPECIES_COMMON, common_name
 from naturelm.corpus.taxonomy import Taxon
 
 FAMILIES = 20
@@ -180,3 +182,19 @@ def test_labels_of_places_and_instruments_stay_in_their_split_too(tmp_path: Path
     assert Cast(splits, "test").sound_labels == ["engine", "siren"]
     assert Cast(splits, "train").instruments == ["brass"]
     assert Cast(splits, "test").instruments == ["brass", "flute"]
+
+
+def test_a_species_in_the_background_is_neither_asked_for_nor_a_wrong_option(
+    tmp_path: Path, sound: FileSound
+) -> None:
+    focal, behind = species(0, 0, 0), species(0, 0, 1)
+    others = [entry(f"other-{n}", sound, (species(0, 1, n),)) for n in range(4)]
+    rows = library(tmp_path, [entry("focal", sound, (focal,), background=(behind,)), *others])
+    room = studio(rows)
+    asked = replace(SPECIES_COMMON, options_share=1.0)
+    assert asked.fits(rows[0])
+    for seed in range(30):
+        draft = asked.make(rows[0], room, np.random.default_rng(seed))
+        assert draft.output == focal.common_name
+        assert behind.common_name not in draft.options
+        assert len(draft.options) > 1

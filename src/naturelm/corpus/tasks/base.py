@@ -46,14 +46,7 @@ class Studio:
         apart: bool = False,
         noise: bool | None = None,
     ) -> Scene:
-        """A clip of these recordings; noise: whether there is a background, None to leave it to chance.
-
-        Raises what `compose` does, and UnusablePair for a recording of several species that is longer than
-        a clip: which of them are in which part of it is not known.
-        """
-        for entry in focal:
-            if len(entry.all_taxa) > 1 and entry.duration > self.options.seconds:
-                raise UnusablePair(f"{entry.key}: of several species, and longer than a clip")
+        """A clip of these recordings; noise: whether there is a background, None to leave it to chance."""
         wanted = rng.random() < self.options.augment.noise_probability if noise is None else noise
         background = self.cast.noise(rng) if wanted else None
         return compose(focal, background, self.options, rng, allowed=allowed, apart=apart)
@@ -108,9 +101,9 @@ def shuffled(names: Sequence[str], rng: np.random.Generator) -> tuple[str, ...]:
     return tuple(str(name) for name in rng.permutation(np.array(names, dtype=object)))
 
 
-def one_animal(entry: Entry) -> bool:
-    """Whether exactly one taxon is heard, so that a question about the focal species has one answer."""
-    return entry.recording.kind == "animal" and len(entry.all_taxa) == 1
+def one_focal_animal(entry: Entry) -> bool:
+    """Whether a question about the focal species has one answer, whoever else calls behind it."""
+    return entry.recording.kind == "animal" and len(entry.taxa) == 1
 
 
 def keeps_name(entry: Entry) -> bool:
@@ -141,6 +134,6 @@ __all__ = [
     "UnusablePair",
     "keeps_name",
     "label_changes",
-    "one_animal",
+    "one_focal_animal",
     "shuffled",
 ]

@@ -8,7 +8,14 @@ from naturelm.corpus import prompts
 from naturelm.corpus.augment import COLOURING
 from naturelm.corpus.cast import is_invented
 from naturelm.corpus.library import Entry
-from naturelm.corpus.tasks.base import Draft, Studio, SubjectsTakeTurns, UnusablePair, keeps_name, one_animal
+from naturelm.corpus.tasks.base import (
+    Draft,
+    Studio,
+    SubjectsTakeTurns,
+    UnusablePair,
+    keeps_name,
+    one_focal_animal,
+)
 from naturelm.corpus.tasks.facts import stated_call_type, stated_life_stage
 from naturelm.corpus.tasks.naming import common_name
 
@@ -38,7 +45,7 @@ class Caption(SubjectsTakeTurns):
         """See `Task`."""
         if entry.recording.caption:
             return True
-        return one_animal(entry) and bool(common_name(entry.taxa[0])) and keeps_name(entry)
+        return one_focal_animal(entry) and bool(common_name(entry.taxa[0])) and keeps_name(entry)
 
     def make(self, entry: Entry, studio: Studio, rng: np.random.Generator) -> Draft:
         """See `Task`."""

@@ -45,6 +45,20 @@ def _ensemble(entry: Entry, most: int, studio: Studio, rng: np.random.Generator)
     return [entry, *studio.cast.others(entry, wanted, rng, fit=_named_animal)]
 
 
+def _scene(
+    focal: Sequence[Entry], studio: Studio, rng: np.random.Generator, *, noise: bool | None = None
+) -> Scene:
+    """A clip of these; UnusablePair for a recording of several species that is longer than a clip.
+
+    Which of them are in which part of it is not known.
+    """
+    for entry in focal:
+        if len(entry.all_taxa) > 1 and entry.duration > studio.options.seconds:
+            raise UnusablePair(f"{entry.key}: of several species, and longer than a clip")
+    allowed = label_changes(focal[0]) if focal else frozenset()
+    return studio.scene(focal, rng, allowed=allowed, noise=noise)
+
+
 def _events(scene: Scene) -> list[dict[str, object]]:
     return [
         {"label": common_name(taxon), "start": round(part.start, 3), "end": round(part.end, 3)}
@@ -76,7 +90,7 @@ class Detection(SubjectsTakeTurns):
             scene = studio.scene([], rng, noise=bool(rng.random() >= self.silence_share))
             return Draft(scene, question, NONE_ANSWER, ())
         focal = _ensemble(entry, self.most, studio, rng)
-        scene = studio.scene(focal, rng, allowed=label_changes(entry))
+        scene = _scene(focal, studio, rng)
         names = _names_in_order(scene)
         return Draft(scene, question, ", ".join(names), names, details={"events": _events(scene)})
 
@@ -100,7 +114,7 @@ class DetectionOptions(SubjectsTakeTurns):
         none = rng.random() < self.none_share
         empty = none and rng.random() < 0.5
         focal: Sequence[Entry] = [] if empty else _ensemble(entry, self.most, studio, rng)
-        scene = studio.scene(focal, rng, allowed=label_changes(entry), noise=True if empty else None)
+        scene = _scene(focal, studio, rng, noise=True if empty else None)
         names = () if none else _names_in_order(scene)
         heard = [taxon for other in (focal or [entry]) for taxon in other.all_taxa]
         count = int(rng.integers(max(2, len(names) + 1), self.most_options + 1)) - len(names)
@@ -131,7 +145,7 @@ class Several(SubjectsTakeTurns):
         """See `Task`."""
         wanted = int(rng.integers(1, self.most))
         others = studio.cast.others(entry, wanted, rng, fit=_named_animal)
-        scene = studio.scene([entry, *others], rng, allowed=label_changes(entry))
+        scene = _scene([entry, *others], studio, rng)
         names = _names_in_order(scene)
         if len(names) < 2:
             raise UnusablePair(f"{entry.key}: there is no other species to put beside it")

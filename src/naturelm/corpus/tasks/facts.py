@@ -11,7 +11,14 @@ from naturelm.corpus.cast import is_invented
 from naturelm.corpus.library import Entry
 from naturelm.corpus.prompts import Wording
 from naturelm.corpus.recordings import Recording
-from naturelm.corpus.tasks.base import Draft, Studio, SubjectsTakeTurns, UnusablePair, one_animal, shuffled
+from naturelm.corpus.tasks.base import (
+    Draft,
+    Studio,
+    SubjectsTakeTurns,
+    UnusablePair,
+    one_focal_animal,
+    shuffled,
+)
 
 # Archives' own words on the left; what is asked for and scored on the right.
 LIFE_STAGES: Mapping[str, str] = {
@@ -81,7 +88,7 @@ class Fact:
     def fits(self, entry: Entry) -> bool:
         """See `Task`."""
         asked = bool(self.wording.invented) or not is_invented(entry)
-        return asked and one_animal(entry) and bool(self.stated(entry.recording))
+        return asked and one_focal_animal(entry) and bool(self.stated(entry.recording))
 
     def turn(self, entry: Entry) -> str:
         """See `Task`. So that no answer is the usual one."""
@@ -125,8 +132,10 @@ class Counting(SubjectsTakeTurns):
         known = bool(recording.group or recording.recordist) and recording.count in {None, 1}
         # Of invented animals single calls: of songs and alarms, few would fit into a clip side by side.
         short = not is_invented(entry) or recording.call_types == ("call",)
+        if not one_focal_animal(entry) or entry.background:
+            return False
         # Two "birds" may be of two species.
-        return one_animal(entry) and entry.taxa[0].rank in {"species", "subspecies"} and known and short
+        return entry.taxa[0].rank in {"species", "subspecies"} and known and short
 
     def make(self, entry: Entry, studio: Studio, rng: np.random.Generator) -> Draft:
         """See `Task`."""

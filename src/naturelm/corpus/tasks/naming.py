@@ -16,7 +16,7 @@ from naturelm.corpus.tasks.base import (
     UnusablePair,
     keeps_name,
     label_changes,
-    one_animal,
+    one_focal_animal,
     shuffled,
 )
 from naturelm.corpus.taxonomy import Taxon
@@ -36,7 +36,7 @@ class Naming(SubjectsTakeTurns):
 
     def fits(self, entry: Entry) -> bool:
         """See `Task`."""
-        return one_animal(entry) and keeps_name(entry) and bool(self.name_of(entry.taxa[0]))
+        return one_focal_animal(entry) and keeps_name(entry) and bool(self.name_of(entry.taxa[0]))
 
     def make(self, entry: Entry, studio: Studio, rng: np.random.Generator) -> Draft:
         """See `Task`."""
@@ -45,7 +45,7 @@ class Naming(SubjectsTakeTurns):
         if studio.first_wording or rng.random() >= self.options_share:
             return Draft(scene, studio.ask(self.wording, rng, invented=invented), answer, (answer,))
         count = int(rng.integers(1, self.most_options))
-        wrong = studio.cast.wrong_taxa(entry.taxa, count, rng, invented=invented, name=self.name_of)
+        wrong = studio.cast.wrong_taxa(entry.all_taxa, count, rng, invented=invented, name=self.name_of)
         if not wrong:
             raise UnusablePair(f"{entry.key}: there is no other name to offer beside {answer!r}")
         options = shuffled([answer, *wrong], rng)
