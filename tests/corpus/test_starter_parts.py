@@ -23,7 +23,7 @@ from naturelm.corpus.sources.tables import read_rows
 from naturelm.corpus.starter import recorded
 from naturelm.corpus.starter.fauna_source import FaunaSource
 from naturelm.corpus.starter.noise import SECONDS, WEATHERS, NoiseSource, make_noise
-from naturelm.corpus.starter.packages import PACKAGES, Package, check_programs, unpacked
+from naturelm.corpus.starter.packages import RECORDED, Package, check_programs, unpacked
 from naturelm.corpus.starter.qt_resource import read_qt_resource
 from naturelm.corpus.starter.recorded import RecordedSource
 
@@ -261,8 +261,9 @@ def listed(source: ArchiveSource) -> tuple[list[Recording], list[Failure]]:
 def test_recordings_that_changed_or_are_gone_are_failures(tmp_path: Path) -> None:
     with as_file(files("naturelm.corpus") / "data" / "starter_recordings.csv") as table:
         rows = [row for _, row in read_rows(table, ("package", "file", "sha256"))]
-    assert {row["package"] for row in rows} <= set(PACKAGES)
-    folders = tuple((name, tmp_path / name) for name in PACKAGES)
+    names = [package.name for package in RECORDED]
+    assert {row["package"] for row in rows} == set(names)
+    folders = tuple((name, tmp_path / name) for name in names)
     changed, missing = rows[0], rows[-1]
     assert changed["file"] != missing["file"]
     path = tmp_path / changed["package"] / changed["file"]

@@ -271,30 +271,6 @@ def test_an_own_group_keeps_its_common_name_beside_a_genus_of_another() -> None:
     assert named(own.merged_with(other), "cicada") == "Cicadidae"
 
 
-@given(
-    st.lists(
-        st.sampled_from([name for taxon in BUILT_IN for name in (taxon.common_name, *taxon.synonyms) if name])
-    )
-)
-def test_a_restricted_taxonomy_resolves_what_it_was_made_for_alike(names: list[str]) -> None:
-    asked = [*names, "robin", "Parus", "Parus majro", "nothing at all"]
-    restricted = BUILT_IN.restricted_to(asked)
-    assert len(restricted) <= len(names) + 4
-    for name in asked:
-        whole, part = BUILT_IN.resolve(name), restricted.resolve(name)
-        assert whole.taxon == part.taxon and whole.how == part.how
-        assert set(whole.suggestions) >= set(part.suggestions)
-
-
-def test_species_of_a_genus_and_of_a_family() -> None:
-    assert [taxon.scientific_name for taxon in BUILT_IN.in_genus("gorilla")] == [
-        "Gorilla beringei",
-        "Gorilla gorilla",
-    ]
-    assert {taxon.genus for taxon in BUILT_IN.in_family("Paridae")} >= {"Parus", "Cyanistes", "Poecile"}
-    assert BUILT_IN.in_genus("Nothing") == BUILT_IN.in_genus("") == ()
-
-
 def test_every_name_of_the_built_in_table_leads_to_its_taxon_or_is_ambiguous() -> None:
     assert len({taxon.scientific_name for taxon in BUILT_IN}) == len(BUILT_IN) > 250
     for taxon in BUILT_IN:

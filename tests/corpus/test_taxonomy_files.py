@@ -187,7 +187,8 @@ def test_the_gbif_backbone(tmp_path: Path, layout: type[Path]) -> None:
         phylum="Chordata",
         rank="family",
     )
-    (species,) = taxonomy.in_genus("Parus")
+    species = taxonomy.resolve("Great Tit").taxon
+    assert species is not None
     assert species.common_name == "Great Tit"
     assert species.other_names == ("Tit-mouse", "English Great Tit")
     assert species.synonyms == ("Parus newtoni", "Parus fringillago")

