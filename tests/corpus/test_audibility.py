@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import scipy.signal
 from entries import RATE, tone
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -40,3 +41,11 @@ def test_a_call_is_measured_where_it_is_loudest() -> None:
 @pytest.mark.parametrize("samples", [0, 1, 500, 1024, 1500])
 def test_sounds_shorter_than_a_frame_have_levels(samples: int) -> None:
     assert np.isfinite(band_levels_db(np.ones(samples, np.float32))).all()
+
+
+def test_a_faint_hiss_above_the_noise_does_not_make_a_call_heard() -> None:
+    call = (tone(800, 2.0) + 0.1 * tone(6000, 2.0)).astype(np.float32)
+    sections = scipy.signal.butter(4, (300, 3000), "bandpass", fs=RATE, output="sos")
+    stream = scipy.signal.sosfilt(sections, hiss(level=3.0)).astype(np.float32)
+    assert headroom_db(tone(6000, 2.0), stream) > 20
+    assert headroom_db(call, stream) < 3

@@ -36,5 +36,10 @@ def band_levels_db(sound: FloatArray, loudest: float = 1.0) -> npt.NDArray[np.fl
 
 
 def headroom_db(call: FloatArray, noise: FloatArray) -> float:
-    """By how many dB a call, where it is loudest, exceeds noise in the band in which it does so most."""
-    return float((band_levels_db(call, _CALL_SHARE) - band_levels_db(noise)).max())
+    """By how many dB a call, when it is loudest, exceeds noise in the band in which it is loudest.
+
+    Not in any band: speech in the sound of a stream is not understood for the hiss of its s above it.
+    """
+    levels = band_levels_db(call, _CALL_SHARE)
+    loudest = int(levels.argmax())
+    return float(levels[loudest] - band_levels_db(noise)[loudest])

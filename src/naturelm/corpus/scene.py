@@ -108,7 +108,7 @@ def compose(
 
     focal: what is to be heard, each cropped to hold its call; none of them for noise or silence alone.
     noise: background, mixed in at a signal-to-noise ratio drawn from the options, raised where a sound
-        would not stand out from it in any band; None for none.
+        would not stand out from it in its loudest band; None for none.
     allowed: changes under which the label stays true.
     apart: give each its own time, one after another, as far as the clip is long enough; otherwise
         they are placed at random and may overlap.
