@@ -360,3 +360,19 @@ def test_unknown_kinds_of_sound_are_refused() -> None:
     for values in ({"kind": "Popen", "args": "true"}, {"path": "a"}, {"kind": "StrangeSound", "path": "a"}):
         with pytest.raises(NatureLMError, match="is no known kind of sound"):
             sound_from_json(values)
+
+
+def test_a_file_is_put_in_place_whole(tmp_path: Path) -> None:
+    """Whoever reads the old file meanwhile reads it to its end: the new one is another file, renamed."""
+    table, text = tmp_path / "rows.parquet", tmp_path / "notes.json"
+    write_table(pa.table({"n": [1]}), table)
+    write_text(text, "old")
+    before = {path: path.read_bytes() for path in (table, text)}
+    with table.open("rb") as old_table, text.open("rb") as old_text:
+        write_table(pa.table({"n": list(range(5000))}), table)
+        write_text(text, "a longer text than before")
+        assert old_table.read() == before[table]
+        assert old_text.read() == before[text]
+    assert pq.read_table(table).num_rows == 5000
+    assert text.read_text() == "a longer text than before"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.json", "rows.parquet"]

@@ -65,7 +65,6 @@ class Cast:
 
     def __init__(self, library: Library, split: str) -> None:
         self.library = library
-        self.split = split
         rows = _Rows()
         labels: set[str] = set()
         instruments: set[str] = set()
