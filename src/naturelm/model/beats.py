@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 from transformers.activations import ACT2FN
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from naturelm.audio.fbank import FilterBankOptions, kaldi_fbank
 from naturelm.model.configuration import BeatsConfig
@@ -43,6 +44,8 @@ class BeatsModel(PreTrainedModel):
             if config.embed_dim != config.hidden_size
             else nn.Identity()
         )
+        if config.row_embedding:
+            self.row_embedding = nn.Embedding(config.patches_per_column, config.hidden_size)
         self.position_conv = nn.Conv1d(
             config.hidden_size,
             config.hidden_size,
@@ -87,6 +90,9 @@ class BeatsModel(PreTrainedModel):
         patches = self.embed_patches(fbank)
         real = self._real_patches(padding_mask, fbank.shape[1], patches.shape[1])
         hidden = self.dropout(self.patch_projection(self.patch_norm(patches)))
+        if self.config.row_embedding:
+            columns = hidden.shape[1] // self.config.patches_per_column
+            hidden = hidden + self.row_embedding.weight.repeat(columns, 1)
         hidden = self.encode(hidden, real)
         if real is None:
             real = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
@@ -133,7 +139,7 @@ class BeatsModel(PreTrainedModel):
         return ~_group_padding(_group_padding(padding_mask, num_frames), num_patches)
 
 
-class BeatsLayer(nn.Module):
+class BeatsLayer(GradientCheckpointingLayer):
     """Self-attention and feed-forward, post-norm with DeepNorm scaling unless configured otherwise."""
 
     def __init__(self, config: BeatsConfig) -> None:

@@ -19,6 +19,9 @@ class BeatsConfig(PreTrainedConfig):
     `exact_mask` chooses how padding is marked. False follows the original: a patch counts as
     padding when every sample of its (rounded) share is padding. True counts the patches that
     the unpadded sound alone would give, so that a padded clip and an unpadded one agree exactly.
+
+    `row_embedding` adds to each patch a learnt vector for its place in frequency. The original has none: its
+    positions are relative, and a small model that is not pretrained does not find out how high a sound is.
     """
 
     model_type = "naturelm_beats"
@@ -39,6 +42,7 @@ class BeatsConfig(PreTrainedConfig):
     num_buckets: int = 320  # of relative positions
     max_distance: int = 800
     gated_position_bias: bool = True
+    row_embedding: bool = False
     dropout: float = 0.0
     attention_dropout: float = 0.0
     sampling_rate: int = 16_000  # Hz

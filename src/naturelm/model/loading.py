@@ -139,7 +139,7 @@ def load_model(
     tensors = read_tensors(found.folder)
     if official.is_official_config(found.fields):
         tensors = _naming(found.folder, official.translate_weights, tensors)
-    with _quiet_unless_watched():
+    with quiet_unless_watched():
         dtype = kwargs.get("dtype", torch.float32)
         tensors = _with_language_model(tensors, found, llm, local_files_only, dtype)
         with _blaming(found.folder, "config.json"):
@@ -430,7 +430,7 @@ def _settle_generation(model: NatureLMForConditionalGeneration, found: Checkpoin
 
 
 @contextmanager
-def _quiet_unless_watched() -> Iterator[None]:
+def quiet_unless_watched() -> Iterator[None]:
     """Progress bars and the report of odd tensors only on a terminal; we say ourselves what is wrong."""
     bars, verbosity = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
     try:

@@ -22,6 +22,7 @@ from transformers.cache_utils import Cache
 from transformers.utils import ModelOutput
 
 from naturelm.errors import CheckpointError, QuestionError
+from naturelm.model import birdnet  # noqa: F401  # registers the ear
 from naturelm.model.configuration import NatureLMConfig
 from naturelm.model.projector import WindowedProjector
 
@@ -32,13 +33,16 @@ LORA_ADAPTER = "default"
 class NatureLMOutput(ModelOutput):
     """What a forward pass gives.
 
-    loss: mean cross-entropy over all labelled tokens of the batch, if labels were given.
+    loss: cross-entropy, if labels were given: the mean over all labelled tokens of the batch, or their sum
+        over `num_items_in_batch`.
+    token_losses: (labelled tokens,) cross-entropy of each, in row order, without gradient.
     logits: (batch, positions, vocabulary) for the positions that were asked for; with labels,
         (labelled tokens, vocabulary), in row order.
     past_key_values: the language model's cache.
     """
 
     loss: Tensor | None = None
+    token_losses: Tensor | None = None
     logits: Tensor | None = None
     past_key_values: Cache | None = None
 
@@ -59,6 +63,7 @@ class NatureLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
     _keep_in_fp32_modules_strict: ClassVar[list[str]] = ["ear", "projector"]
     _supports_sdpa = True
     _supports_cache_class = True
+    supports_gradient_checkpointing = True
 
     def __init__(self, config: NatureLMConfig) -> None:
         super().__init__(config)
@@ -129,6 +134,7 @@ class NatureLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         labels: Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
+        num_items_in_batch: int | Tensor | None = None,
         **kwargs: Any,
     ) -> NatureLMOutput:
         """One pass.
@@ -139,6 +145,8 @@ class NatureLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         labels: (batch, tokens) ids, -100 where no loss is wanted. Logits are then made only for
             the labelled positions.
         logits_to_keep: as in the language model: the last n positions (0 is all), or their indices.
+        num_items_in_batch: labelled tokens of the whole step that this batch is a part of, so that parts
+            add up to what the whole would give.
         """
         if inputs_embeds is None:
             if input_ids is None:
@@ -164,8 +172,14 @@ class NatureLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
             return NatureLMOutput(logits=output.logits, past_key_values=output.past_key_values)
         kept = targets[:, logits_to_keep]
         logits = output.logits[kept != -100]
-        loss = F.cross_entropy(logits.float(), kept[kept != -100])
-        return NatureLMOutput(loss=loss, logits=logits, past_key_values=output.past_key_values)
+        token_losses = F.cross_entropy(logits.float(), kept[kept != -100], reduction="none")
+        return NatureLMOutput(
+            loss=token_losses.sum()
+            / (len(token_losses) if num_items_in_batch is None else num_items_in_batch),
+            token_losses=token_losses.detach(),
+            logits=logits,
+            past_key_values=output.past_key_values,
+        )
 
     def prepare_inputs_for_generation(
         self,

@@ -1,8 +1,8 @@
-"""The official layout: its `config.json` and tensor names, turned into ours.
+"""The official layout: its `config.json` and tensor names, turned into ours and back.
 
 The official `config.json` holds the constructor's keyword arguments, and the tensors keep the
 names of the original modules. Names and shapes are facts of the published checkpoint; the
-translation below is a table of patterns, read from top to bottom, first match wins.
+translations below are tables of patterns, read from top to bottom, first match wins.
 """
 
 import re
@@ -51,6 +51,31 @@ _NAMES: tuple[tuple[str, str | None], ...] = (
     (r"llama_embed_tokens\..*", None),
     (r"llama_model\.base_model\.model\.(.*)", r"language_model.\1"),
     (r"llama_model\.(.*)", r"language_model.\1"),
+)
+# The other way. The language model's prefix depends on the adapter: see `official_name`.
+_RELATIVE_POSITION = "ear.relative_position.weight"
+_OFFICIAL_NAMES: tuple[tuple[str, str], ...] = (
+    (r"ear\.patch_embedding\.(.*)", r"beats.patch_embedding.\1"),
+    (r"ear\.patch_norm\.(.*)", r"beats.layer_norm.\1"),
+    (r"ear\.patch_projection\.(.*)", r"beats.post_extract_proj.\1"),
+    (r"ear\.position_conv\.(.*)", r"beats.encoder.pos_conv.0.\1"),
+    (r"ear\.norm\.(.*)", r"beats.encoder.layer_norm.\1"),
+    (r"ear\.relative_position\.(.*)", r"beats.encoder.layers.0.self_attn.relative_attention_bias.\1"),
+    (r"ear\.layers\.(\d+)\.attention\.gate_scale", r"beats.encoder.layers.\1.self_attn.grep_a"),
+    (r"ear\.layers\.(\d+)\.attention\.gate\.(.*)", r"beats.encoder.layers.\1.self_attn.grep_linear.\2"),
+    (r"ear\.layers\.(\d+)\.attention\.(.*)", r"beats.encoder.layers.\1.self_attn.\2"),
+    (r"ear\.layers\.(\d+)\.attention_norm\.(.*)", r"beats.encoder.layers.\1.self_attn_layer_norm.\2"),
+    (r"ear\.layers\.(\d+)\.final_norm\.(.*)", r"beats.encoder.layers.\1.final_layer_norm.\2"),
+    (r"ear\.layers\.(\d+)\.(fc[12]\..*)", r"beats.encoder.layers.\1.\2"),
+    (r"projector\.query_tokens", "audio_query_tokens"),
+    (r"projector\.input_norm\.(.*)", r"ln_audio.\1"),
+    (r"projector\.qformer\.layernorm\.(.*)", r"audio_Qformer.bert.embeddings.LayerNorm.\1"),
+    (
+        r"projector\.qformer\.encoder\.layer\.(\d+)\.(attention|crossattention)\.attention\.(.*)",
+        r"audio_Qformer.bert.encoder.layer.\1.\2.self.\3",
+    ),
+    (r"projector\.qformer\.encoder\.(.*)", r"audio_Qformer.bert.encoder.\1"),
+    (r"projector\.linear\.(.*)", r"audio_llama_proj.\1"),
 )
 _BEATS_CFG_FIELDS = {
     "input_patch_size": "patch_size",
@@ -123,6 +148,32 @@ def beats_config(cfg: Mapping[str, Any]) -> BeatsConfig:
     return BeatsConfig(**known)
 
 
+def official_config(config: NatureLMConfig) -> dict[str, Any]:
+    """The official `config.json` that comes nearest to a configuration of ours.
+
+    What it cannot carry is left out: read it back with `translate_config` and compare. The inverse of
+    `translate_config`, where that gave the configuration.
+    """
+    projector, lora = config.projector_config, config.lora or {}
+    named = {"r": "lora_rank", "lora_alpha": "lora_alpha", "lora_dropout": "lora_dropout"}
+    ear = config.audio_config
+    beats = {theirs: getattr(ear, ours) for theirs, ours in _BEATS_CFG_FIELDS.items() if hasattr(ear, ours)}
+    return {
+        "llama_path": config.text_model,
+        # The head for AudioSet classes plays no part in hearing, and is not written.
+        "beats_cfg": {**beats, "relative_position_embedding": True, "finetuned_model": False},
+        "use_audio_Qformer": projector.kind == "qformer",
+        "num_audio_query_token": projector.num_queries,
+        "window_level_Qformer": True,
+        "second_per_window": projector.window_frames / _PATCHES_PER_SECOND,
+        "second_stride": projector.stride_frames / _PATCHES_PER_SECOND,
+        "lora": config.lora is not None,
+        **{theirs: lora[ours] for ours, theirs in named.items() if ours in lora},
+        "prompt_template": config.prompt_template,
+        "end_sym": config.end_of_answer,
+    }
+
+
 def translate_name(name: str) -> str | None:
     """Our name of an official tensor; None if it is not needed. Raises KeyError if it is not known."""
     return _translate(name, _NAMES)
@@ -141,6 +192,53 @@ def translate_beats_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def fold_weight_norm(gain: Tensor, direction: Tensor) -> Tensor:
     """The convolution's weight from its gain (1, 1, k) and direction (out, in, k)."""
     return gain * direction / direction.norm(dim=(0, 1), keepdim=True)
+
+
+def official_name(name: str, *, lora: bool) -> str:
+    """The official name of a tensor of ours. lora: whether the language model carries an adapter.
+
+    Raises KeyError if the official model has no such tensor.
+    """
+    if name.startswith("language_model."):
+        prefix = "llama_model.base_model.model." if lora else "llama_model."
+        return prefix + name.removeprefix("language_model.")
+    theirs = _translate(name, _OFFICIAL_NAMES)
+    assert theirs is not None  # no pattern of this table drops a tensor
+    return theirs
+
+
+def official_weights(tensors: Mapping[str, Tensor], *, lora: bool, layers: int) -> dict[str, Tensor]:
+    """Our tensors under the official names, so that `translate_weights` gives the same values again.
+
+    lora: whether the language model carries an adapter; layers: of the ear, which all repeat one table
+    of relative positions. Raises KeyError naming a tensor that the official model does not have.
+    """
+    theirs = {official_name(name, lora=lora): tensor for name, tensor in tensors.items()}
+    first = official_name(_RELATIVE_POSITION, lora=lora)
+    if first in theirs:
+        for layer in range(1, layers):
+            theirs[first.replace(".0.", f".{layer}.", 1)] = theirs[first].clone()
+    weight = theirs.pop("beats.encoder.pos_conv.0.weight", None)
+    if weight is not None:
+        gain, direction = unfold_weight_norm(weight)
+        theirs["beats.encoder.pos_conv.0.weight_g"] = gain
+        theirs["beats.encoder.pos_conv.0.weight_v"] = direction
+    embeddings = official_name("language_model.model.embed_tokens.weight", lora=lora)
+    if embeddings in theirs:
+        theirs["llama_embed_tokens.weight"] = theirs[embeddings].clone()
+    return theirs
+
+
+def unfold_weight_norm(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Gain (1, 1, k) and direction (out, in, k), which `fold_weight_norm` makes the same weight of.
+
+    The gain is float64: in float32 folding would round twice, and every other value would change in its
+    last digit.
+    """
+    direction = weight.float()
+    gain = direction.norm(dim=(0, 1), keepdim=True)
+    # A tap that is zero has no direction of its own: any will do, and a gain of zero.
+    return gain.double(), torch.where(gain == 0, torch.ones_like(direction), direction)
 
 
 def _translate(name: str, table: Iterable[tuple[str, str | None]]) -> str | None:

@@ -1,0 +1,385 @@
+"""A training run from beginning to end, or from where it was stopped."""
+
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from accelerate import PartialState
+from transformers import TrainingArguments
+from transformers.integrations import TensorBoardCallback, WandbCallback
+from transformers.trainer_callback import PrinterCallback
+
+from naturelm.corpus.storage import Corpus
+from naturelm.train.building import Built, build_model
+from naturelm.train.callbacks import EvaluateEvery, ProgressBar, SaveLast, StopOnSignal
+from naturelm.train.checkpoints import PHASES, RunCheckpoint, clear_staging, newest_checkpoint
+from naturelm.train.data import AnswerCollator, Example, TrainingRows
+from naturelm.train.evaluation import EvaluationRows, Evaluator
+from naturelm.train.facts import begin_facts, close_facts, has_facts, resume_facts
+from naturelm.train.memory import keep_freed_memory
+from naturelm.train.metrics import Tally
+from naturelm.train.mixture import Mixture, MixtureRows, mixture_rows, require_even, source_of
+from naturelm.train.options import (
+    MixtureOptions,
+    TrainError,
+    TrainOptions,
+    WarmUpOptions,
+    load_train_options,
+    save_train_options,
+)
+from naturelm.train.parts import PartRates, train_only
+from naturelm.train.runlog import RunLog
+from naturelm.train.trainer import NatureLMTrainer, PhaseData, Unusable, load_weights, save_weights
+from naturelm.train.warm_up import (
+    WarmUpCollator,
+    WordHearer,
+    start_patches_from_components,
+    word_targets,
+)
+
+OPTIONS = "options.yaml"
+MODEL = "model"
+_PATCH_CLIPS = 400
+_WARM_UP, _ANSWERS = PHASES
+_MAY_CHANGE = ("log_every", "save_every", "keep", "workers", "threads", "wandb", "corpus")
+"""Options that a resumed run may have otherwise: they change nothing that is learnt."""
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """How a run ended."""
+
+    folder: Path
+    steps: int
+    """Optimiser steps of the main phase that are done."""
+    state: Literal["finished", "stopped", "failed"]
+    reason: str
+    """Why it was stopped or failed; empty if it finished."""
+    loss: float | None
+    """Of the last evaluation; None if there was none."""
+
+
+def train(options: TrainOptions, out: Path, *, resume: bool = False, fresh: bool = False) -> TrainReport:
+    """Train as the options say.
+
+    out: the run's folder (see docs/training.md). resume: go on from its newest checkpoint, with the same
+    batches; nothing to go on from begins at the beginning. fresh: throw away what is in the folder.
+
+    A run that is stopped by a signal, or by a fault that it cannot get past (a loss that is no number, a pair
+    that cannot be read, a full disk), leaves a checkpoint that loads, and says so in the report. Raises
+    TrainError, CorpusError or CheckpointError where it cannot begin.
+    """
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    if not torch.cuda.is_available():
+        keep_freed_memory()
+    process = PartialState(cpu=not torch.cuda.is_available())
+    _require_folder(options, out, resume=resume, fresh=fresh)
+    # What cannot be trained on is refused before anything is written.
+    run = _Run(options, out, process)
+    process.wait_for_everyone()
+    if process.is_main_process:
+        _prepare_folder(options, out, fresh=fresh)
+    process.wait_for_everyone()
+    return run.go(newest_checkpoint(out) if resume else None)
+
+
+def _require_folder(options: TrainOptions, out: Path, *, resume: bool, fresh: bool) -> None:
+    """The folder must be new, or that of this very run."""
+    there = (out / OPTIONS).exists()
+    if there and not (resume or fresh):
+        raise TrainError(
+            f"{out}: there is a run already; go on with it with --resume, or begin anew with --fresh"
+        )
+    if out.exists() and not there and (not out.is_dir() or any(out.iterdir())):
+        raise TrainError(f"{out}: not empty, and no run; give another folder")
+    if there and resume:
+        before = load_train_options(out / OPTIONS)
+        for name in vars(options):
+            if name not in _MAY_CHANGE and getattr(options, name) != getattr(before, name):
+                raise TrainError(
+                    f"{out / OPTIONS}: this run has another `{name}`; "
+                    "resume with the options that it began with, or begin anew with --fresh"
+                )
+
+
+def _prepare_folder(options: TrainOptions, out: Path, *, fresh: bool) -> None:
+    if fresh:
+        shutil.rmtree(out, ignore_errors=True)
+    (out / "checkpoints").mkdir(parents=True, exist_ok=True)
+    clear_staging(out / "checkpoints")
+    save_train_options(options, out / OPTIONS)
+
+
+class _Run:
+    """What the phases of one run share."""
+
+    def __init__(self, options: TrainOptions, out: Path, process: PartialState) -> None:
+        self.options = options
+        self.out = out
+        self.process = process
+        self.main = process.is_main_process
+        self.log = RunLog(out)
+        self.signals = StopOnSignal()
+        if not options.corpus:
+            raise TrainError("corpus: no corpus is given; name the folder of one with --corpus")
+        self.corpora = [Corpus(folder, "train") for folder in options.corpus]
+        self.columns = mixture_rows(self.corpora)
+        self.mixture = self._mixture(options.mixture, options.batch_size)
+        require_even(options.batch_size, self._micro_batch(options.batch_size), process.num_processes)
+        torch.manual_seed(options.seed)  # a new model begins alike in every process, and after a kill
+        self.built = build_model(options.model)
+        sample_rate = self.built.processor.feature_extractor.sampling_rate
+        self.rows = TrainingRows(self.corpora, sample_rate, options.model.clip_seconds)
+        self.evaluator = self._evaluator()
+
+    def go(self, newest: RunCheckpoint | None) -> TrainReport:
+        """Train from a checkpoint, or from the beginning."""
+        if self.main and newest is not None and has_facts(self.out):
+            resume_facts(self.out, newest)
+        elif self.main:
+            processes = self.process.num_processes
+            begin_facts(self.out, self.options, self.corpora, self.columns, self.mixture, processes)
+        try:
+            with self.signals:
+                report = self._phases(newest)
+        except (Unusable, OSError) as error:
+            report = self._report("failed", 0, str(error))
+        if self.main:
+            close_facts(self.out, report.state, report.reason or None)
+        return report
+
+    def _phases(self, newest: RunCheckpoint | None) -> TrainReport:
+        if newest is not None:
+            load_weights(self.built.model, newest.folder)
+        warmed_up = newest is not None and newest.phase == _ANSWERS
+        if self.options.warm_up is not None and not warmed_up:
+            if newest is None and self.built.untrained_ear:
+                self._start_patches()
+            self._warm_up(self.options.warm_up, newest)
+            if self.signals.asked:
+                return self._report("stopped", 0)
+        losses: list[float] = []
+        step = self._answers(newest if warmed_up else None, losses)
+        if self.signals.asked and step < self.options.steps:
+            return self._report("stopped", step)
+        if self.main:
+            _save_model(self.built, self.out / MODEL)
+        return self._report("finished", step, loss=losses[-1] if losses else None)
+
+    def _report(
+        self,
+        state: Literal["finished", "stopped", "failed"],
+        step: int,
+        reason: str = "",
+        loss: float | None = None,
+    ) -> TrainReport:
+        if state == "stopped":
+            reason = "stopped by a signal; go on with --resume"
+        return TrainReport(self.out, step, state, reason, loss)
+
+    # --- phases -------------------------------------------------------------------------------
+
+    def _warm_up(self, options: WarmUpOptions, newest: RunCheckpoint | None) -> None:
+        built, rows = self.built, self.rows
+        targets = word_targets(self.corpora, options)
+        wanted = replace(
+            self.options.mixture,
+            tasks=dict.fromkeys(targets.of_task, 1.0),
+            temperature=options.temperature,
+        )
+        if options.clip_seconds is not None:
+            rows = TrainingRows(rows.corpora, rows.sample_rate, options.clip_seconds)
+        rates = PartRates.of_warm_up(options, self.options.optimizer)
+        train_only(built.model, rates)
+        torch.manual_seed(self.options.seed)
+        hearer = WordHearer(built.model, built.processor, targets)
+        data = PhaseData(
+            _WARM_UP,
+            rows,
+            self._mixture(wanted, options.batch_size),
+            WarmUpCollator(built.processor, targets),
+            _tally(self.columns),
+            options.steps,
+            max(1, options.batch_size // self.process.num_processes),
+            self.options.workers,
+        )
+        self._train(self._trainer(hearer, data, rates, None), newest)
+
+    def _answers(self, newest: RunCheckpoint | None, losses: list[float]) -> int:
+        """Optimiser steps done; the losses of evaluations are added to `losses`."""
+        options = self.options
+        rates = PartRates.of_answers(options.optimizer)
+        train_only(self.built.model, rates)
+        torch.manual_seed(options.seed)
+
+        def evaluate(step: int) -> dict[str, float]:
+            assert self.evaluator is not None
+            measured = self.evaluator.measure(trainer.model_wrapped)
+            losses.append(measured["loss"])
+            if self.main:
+                self.log.append({"kind": "evaluation", "phase": _ANSWERS, "step": step, **measured})
+                _show(step, measured)
+            scalars = {f"loss/{task}": sums["loss"] for task, sums in measured["tasks"].items()}
+            return {"loss": measured["loss"], **scalars}
+
+        data = PhaseData(
+            _ANSWERS,
+            self.rows,
+            self.mixture,
+            AnswerCollator(self.built.processor),
+            _tally(self.columns),
+            options.steps,
+            self._micro_batch(options.batch_size),
+            options.workers,
+        )
+        trainer = self._trainer(self.built.model, data, rates, evaluate if self.evaluator else None)
+        self._train(trainer, newest)
+        return max(trainer.state.global_step, trainer.first_step)
+
+    def _trainer(
+        self,
+        model: Any,
+        data: PhaseData,
+        rates: PartRates,
+        evaluate: Callable[[int], dict[str, float]] | None,
+    ) -> NatureLMTrainer:
+        options = self.options
+        callbacks: list[Any] = [self.signals, SaveLast(), ProgressBar(data.name)]
+        if evaluate is not None:
+            callbacks.append(EvaluateEvery(options.evaluate_every))
+        if self.main:
+            from torch.utils.tensorboard import SummaryWriter
+
+            callbacks.append(TensorBoardCallback(SummaryWriter(str(self.out / "tensorboard" / data.name))))
+        if options.wandb:
+            callbacks.append(WandbCallback())
+        trainer = NatureLMTrainer(
+            model,
+            _arguments(options, self.out, data, self.process.num_processes),
+            data,
+            joint=self.built.model,
+            rates=rates,
+            checkpoints=self.out / "checkpoints",
+            keep=options.keep,
+            log=self.log,
+            evaluate=evaluate,
+            callbacks=callbacks,
+        )
+        trainer.remove_callback(PrinterCallback)
+        return trainer
+
+    def _train(self, trainer: NatureLMTrainer, newest: RunCheckpoint | None) -> None:
+        trainer.first_step = newest.step if newest else 0
+        if trainer.first_step >= trainer.data.steps:
+            return
+        try:
+            trainer.train(resume_from_checkpoint=str(newest.folder) if newest else None)
+        except Unusable:
+            trainer.save_after_fault()
+            raise
+
+    def _start_patches(self) -> None:
+        numbers: list[int] = []
+        for step in range(-(-_PATCH_CLIPS // self.mixture.batch_size)):
+            numbers += self.mixture.batch(step).tolist()
+        clips = (self.rows[number] for number in numbers)
+        start_patches_from_components(
+            self.built.model.ear, [clip.samples for clip in clips if isinstance(clip, Example)]
+        )
+
+    def _mixture(self, options: MixtureOptions, batch_size: int) -> Mixture:
+        return Mixture(self.columns, options, batch_size=batch_size, seed=self.options.seed)
+
+    def _micro_batch(self, batch_size: int) -> int:
+        """Pairs of a forward pass: at most as the options say, and no more than a process has of a batch."""
+        return max(1, min(self.options.micro_batch_size, batch_size // self.process.num_processes))
+
+    def _evaluator(self) -> Evaluator | None:
+        options, built, rows = self.options, self.built, self.rows
+        if options.evaluation_pairs == 0:
+            return None
+        corpora = [Corpus(folder, "validation") for folder in options.corpus]
+        validation = TrainingRows(corpora, rows.sample_rate, rows.clip_seconds)
+        tasks = sorted(set(self.columns.tasks[self.mixture.probabilities > 0].tolist()))
+        drawn = EvaluationRows.draw(
+            validation, options.evaluation_pairs, options.sample_answers, options.seed, tasks
+        )
+        if not drawn.examples:
+            return None
+        return Evaluator(
+            built.model,
+            built.processor,
+            drawn,
+            rank=self.process.process_index,
+            processes=self.process.num_processes,
+            precision=lambda: _autocast(options, built.model.device),
+        )
+
+
+def _arguments(options: TrainOptions, out: Path, data: PhaseData, processes: int) -> TrainingArguments:
+    cpu = not torch.cuda.is_available()
+    fsdp: dict[str, Any] = {}
+    if options.parallel == "fsdp" and processes > 1:
+        fsdp = {"fsdp": True, "fsdp_config": {"version": 2, "auto_wrap_policy": "TRANSFORMER_BASED_WRAP"}}
+    return TrainingArguments(
+        output_dir=str(out / "checkpoints"),
+        max_steps=data.steps,
+        per_device_train_batch_size=data.micro_batch_size,
+        gradient_accumulation_steps=data.mixture.batch_size // (data.micro_batch_size * processes),
+        max_grad_norm=options.optimizer.max_grad_norm,
+        logging_steps=options.log_every,
+        logging_nan_inf_filter=False,
+        save_strategy="steps",
+        save_steps=options.save_every,
+        eval_strategy="no",
+        ignore_data_skip=True,
+        remove_unused_columns=False,
+        activation_checkpointing=options.gradient_checkpointing and data.name == _ANSWERS,
+        bf16=not cpu and _bfloat16(options),
+        use_cpu=cpu,
+        seed=options.seed,
+        report_to="none",
+        disable_tqdm=True,
+        ddp_find_unused_parameters=False,
+        **fsdp,
+    )
+
+
+def _bfloat16(options: TrainOptions) -> bool:
+    """On a CPU without units for it bfloat16 is slower than float32 by a factor of 2 to 4."""
+    if options.precision == "auto":
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return options.precision == "bfloat16"
+
+
+def _autocast(options: TrainOptions, device: torch.device) -> AbstractContextManager[Any]:
+    return torch.autocast(device.type, torch.bfloat16) if _bfloat16(options) else nullcontext()
+
+
+def _tally(columns: MixtureRows) -> Tally:
+    sources = {source_of(name) for name in columns.sources}
+    return Tally(tuple(sorted(set(columns.tasks))), tuple(sorted(sources)))
+
+
+def _save_model(built: Built, folder: Path) -> None:
+    """Write the trained model whole: its folder is renamed into place."""
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}")
+    save_weights(built.model, aside)
+    if built.model.config.text_model is None:
+        built.processor.save_pretrained(aside)
+    shutil.rmtree(folder, ignore_errors=True)
+    aside.rename(folder)
+
+
+def _show(step: int, measured: dict[str, Any]) -> None:
+    """Sample answers of an evaluation, on stdout."""
+    print(f"\nstep {step}: evaluation loss {measured['loss']:.3f}")
+    for sample in measured["samples"]:
+        print(f"  {sample['task']}: {sample['question']}")
+        print(f"    right:   {sample['answer']}\n    written: {sample['written']}", flush=True)

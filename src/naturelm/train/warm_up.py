@@ -1,0 +1,243 @@
+"""Perception before the language model is asked: ear and projector learn which words the answers have.
+
+Two readers of the same windows have to tell the words of a clip's answer from the other words that answers to
+that question have: a linear head on the projector's summaries, which is quick to learn and is thrown away, and
+the language model's own word embeddings, at which the mean audio token has to point. The second one leaves the
+projection where a language model can begin to read it: without it a small model learns next to nothing in a
+thousand answers. The language model itself is not run, so a step costs a twentieth of one with it.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from naturelm.corpus.storage import Corpus
+from naturelm.model.beats import BeatsModel
+from naturelm.model.modeling import NatureLMForConditionalGeneration
+from naturelm.model.processing import NatureLMProcessor
+from naturelm.train.data import Example, Unreadable, unreadable_batch, without_sound
+from naturelm.train.options import TrainError, WarmUpOptions
+
+_WORD = re.compile(r"[\w#]+(?:[-'][\w#]+)*")
+_NORM_WEIGHT = 0.02
+_PATCH_SAMPLE = 20_000
+
+
+@dataclass(frozen=True)
+class WordTargets:
+    """Words that answers are made of.
+
+    words: in order of frequency. of_task: for each task (words,) bool, True for the words that its answers
+    have; the others are neither right nor wrong there. share: (words,) of the answers in which a word could
+    have come, those in which it came.
+    """
+
+    words: tuple[str, ...]
+    of_task: dict[str, np.ndarray]
+    share: np.ndarray
+
+    def targets(self, task: str, answer: str) -> tuple[np.ndarray, np.ndarray]:
+        """(words,) float32, 1 for the words of the answer, and (words,) bool, True where that counts."""
+        present = set(answer_words(answer))
+        hit = np.fromiter((word in present for word in self.words), np.float32, len(self.words))
+        return hit, self.of_task[task]
+
+
+def answer_words(answer: str) -> list[str]:
+    """The words of an answer; a hyphen joins (`four-note` is one)."""
+    return _WORD.findall(answer)
+
+
+def word_targets(corpora: Sequence[Corpus], options: WarmUpOptions) -> WordTargets:
+    """Words of the training answers to open questions. TrainError if there are none."""
+    counts: dict[str, Counter[str]] = {}
+    rows: Counter[str] = Counter()
+    open_tasks: set[str] = set()
+    for corpus in corpora:
+        table = corpus.table(["task", "output", "options"])
+        for task, output, offered in zip(*(column.to_pylist() for column in table.columns), strict=True):
+            if not offered:
+                open_tasks.add(task)
+            rows[task] += 1
+            counts.setdefault(task, Counter()).update(set(answer_words(output)))
+    unknown = sorted(set(options.tasks) - set(rows))
+    if unknown:
+        raise TrainError(
+            f"warm_up.tasks: no pair of the corpora is of {unknown[0]!r}; there are: {', '.join(sorted(rows))}"
+        )
+    # Where every question offers the answers, what else is in the clip is not known to be absent.
+    tasks = sorted(options.tasks or open_tasks)
+    frequent = {
+        task: {word for word, count in counts[task].items() if count >= options.min_count} for task in tasks
+    }
+    total: Counter[str] = Counter()
+    for task in tasks:
+        total.update({word: counts[task][word] for word in frequent[task]})
+    words = tuple(sorted(total, key=lambda word: (-total[word], word)))
+    if not words:
+        raise TrainError(
+            f"warm_up.min_count: no word is in {options.min_count} answers to open questions; lower it"
+        )
+    of_task = {task: np.array([word in frequent[task] for word in words]) for task in tasks}
+    asked = np.zeros(len(words))
+    for task, mask in of_task.items():
+        asked += rows[task] * mask
+    return WordTargets(words, of_task, np.array([total[word] for word in words]) / asked)
+
+
+@dataclass(frozen=True)
+class WarmUpCollator:
+    """Examples to clips and the words to be heard in them."""
+
+    processor: NatureLMProcessor
+    targets: WordTargets
+
+    def __call__(self, examples: list[Example | Unreadable]) -> dict[str, Any]:
+        good = [example for example in examples if isinstance(example, Example)]
+        if len(good) < len(examples):
+            return unreadable_batch(examples)
+        pairs = [self.targets.targets(example.task, example.answer) for example in good]
+        return {
+            **self.processor.feature_extractor([example.samples for example in good]),
+            "words": torch.from_numpy(np.stack([hit for hit, _ in pairs])),
+            "counting": torch.from_numpy(np.stack([counting for _, counting in pairs])),
+            "examples": [without_sound(example) for example in good],
+        }
+
+
+class WordHearer(nn.Module):
+    """The audio side of a joint model and its two readers. The modules are the model's own, and so trained."""
+
+    def __init__(
+        self, model: NatureLMForConditionalGeneration, processor: NatureLMProcessor, targets: WordTargets
+    ) -> None:
+        super().__init__()
+        self.ear = model.ear
+        self.projector = model.projector
+        self.head = nn.Linear(model.projector.linear.in_features, len(targets.words))
+        embeddings = _word_embeddings(model, processor, targets.words)
+        self.register_buffer(
+            "directions", F.normalize(embeddings - embeddings.mean(0), dim=-1), persistent=False
+        )
+        self.norm = float(embeddings.norm(dim=-1).mean())
+        odds = torch.from_numpy(np.log(targets.share + 1e-6) - np.log1p(1e-6 - targets.share)).float()
+        self.scale = nn.Parameter(torch.tensor(np.log(10.0)))
+        self.bias = nn.Parameter(odds.clamp(-12, 12))
+        with torch.no_grad():
+            self.head.weight.zero_()
+            self.head.bias.copy_(self.bias)
+
+    def forward(
+        self,
+        input_values: Tensor,
+        input_features_mask: Tensor,
+        words: Tensor,
+        counting: Tensor,
+        num_items_in_batch: int | Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """input_values, input_features_mask: (clips, samples); words: (clips, words) 1 where a word is in the
+        answer; counting: (clips, words) bool, where that counts; num_items_in_batch: clips of the whole step.
+
+        Returns `loss`, and of the reader through word embeddings: `row_losses` (clips,), `hits` (clips,), the
+        share of the answer's words that are among as many words that it finds the likeliest.
+        """
+        heard = self.ear(input_values, ~input_features_mask)
+        summaries, real = self.projector.summarise(heard.last_hidden_state, heard.frame_mask)
+        summaries = self.projector.output_norm(summaries)
+        tokens = self.projector.linear(summaries)
+        weight = real.unsqueeze(-1) / real.sum(1)[:, None, None].clamp_min(1)
+        by_head = self.head((summaries * weight).sum(1))
+        pointing = F.normalize((tokens * weight).sum(1), dim=-1) @ self.directions.T
+        by_words = pointing * self.scale.exp() + self.bias
+        row_losses = _word_loss(by_words, words, counting)
+        excess = ((tokens.norm(dim=-1) - self.norm).square() * weight.squeeze(-1)).sum(1)
+        loss = (row_losses + _word_loss(by_head, words, counting) + _NORM_WEIGHT * excess).sum()
+        return {
+            "loss": loss / (len(words) if num_items_in_batch is None else num_items_in_batch),
+            "row_losses": row_losses.detach(),
+            "hits": _hits(by_words.detach(), words, counting),
+        }
+
+
+def _word_loss(logits: Tensor, words: Tensor, counting: Tensor) -> Tensor:
+    """(clips,) cross-entropy in nats, summed over the words that count."""
+    losses = F.binary_cross_entropy_with_logits(logits, words, reduction="none")
+    return (losses * counting).sum(1)
+
+
+def _hits(logits: Tensor, words: Tensor, counting: Tensor) -> Tensor:
+    words = words * counting
+    wanted = words.sum(1)
+    order = logits.masked_fill(~counting, -torch.inf).argsort(dim=1, descending=True)
+    ranked = words.gather(1, order)
+    within = torch.arange(words.shape[1], device=words.device) < wanted.unsqueeze(1)
+    return (ranked * within).sum(1) / wanted.clamp_min(1)
+
+
+def _word_embeddings(
+    model: NatureLMForConditionalGeneration, processor: NatureLMProcessor, words: Sequence[str]
+) -> Tensor:
+    """(words, hidden) float32: the mean embedding of each word's tokens, as it stands inside a sentence."""
+    table = model.get_input_embeddings().weight.detach()
+    ids = [processor.tokenizer(f" {word}", add_special_tokens=False)["input_ids"] for word in words]
+    return torch.stack([table[torch.tensor(each, device=table.device)].float().mean(0) for each in ids])
+
+
+def start_patches_from_components(ear: nn.Module, clips: Sequence[np.ndarray]) -> None:
+    """Let an untrained BEATs see patches through their whitened principal components.
+
+    clips: (samples,) float32 each, enough of them for more patches than a patch has pixels.
+    """
+    if not isinstance(ear, BeatsModel):
+        return
+    size, width = ear.config.patch_size, ear.config.embed_dim
+    with torch.no_grad():
+        patches = []
+        for clip in clips:
+            if len(clip) < ear.config.min_samples:
+                continue
+            fbank = ear.normalised_fbank(torch.from_numpy(clip)[None].to(ear.patch_embedding.weight.device))[
+                0
+            ]
+            columns = fbank[: len(fbank) // size * size].unflatten(0, (-1, size)).unflatten(2, (-1, size))
+            patches.append(columns.transpose(1, 2).reshape(-1, size * size))
+        flat = torch.cat(patches)[:_PATCH_SAMPLE]
+        if len(flat) <= size * size or width > size * size:
+            return
+        _, values, vectors = torch.linalg.svd(flat - flat.mean(0), full_matrices=False)
+        spread = values[:width, None] / len(flat) ** 0.5
+        ear.patch_embedding.weight.copy_((vectors[:width] / (spread + 1e-3)).reshape(width, 1, size, size))
+
+
+def save_readers(hearer: WordHearer, path: Path) -> None:
+    """Write what belongs to the readers alone."""
+    from safetensors.torch import save_file
+
+    own = {
+        name: tensor for name, tensor in hearer.state_dict().items() if name.split(".")[0] in _READER_PARTS
+    }
+    save_file({name: tensor.contiguous() for name, tensor in own.items()}, path)
+
+
+def load_readers(hearer: WordHearer, path: Path) -> None:
+    """Read what `save_readers` wrote. TrainError if it does not fit."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        hearer.load_state_dict({**hearer.state_dict(), **load_file(path)})
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise TrainError(
+            f"{path}: does not fit the answers' words of this corpus; start afresh with --fresh"
+        ) from error
+
+
+_READER_PARTS = ("head", "scale", "bias")

@@ -1,0 +1,48 @@
+"""Two processes on gloo train as one does, with copies of the model and with its parts spread."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from training import WARM_UP, losses, tiny_options
+
+from naturelm.train.options import TrainOptions, save_train_options
+from naturelm.train.run import train
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("processes")
+
+
+def launch(options: TrainOptions, folder: Path, *more: str) -> Path:
+    """Train in two processes; the run's folder."""
+    save_train_options(options, folder / "options.yaml")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += ["-m", "naturelm", "train", str(folder / "options.yaml"), "--out", str(folder / "run"), *more]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder / "run"
+
+
+def assert_same_losses(one: Path, other: Path, phase: str, steps: int) -> None:
+    first, second = losses(one, phase), losses(other, phase)
+    assert set(first) == set(second) == set(range(1, steps + 1))
+    assert all(abs(first[step] - second[step]) < 1e-4 for step in first)
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_two_processes_have_the_losses_of_one(root: Path, tmp_path: Path, parallel: str) -> None:
+    options = tiny_options(root, steps=20, micro_batch_size=2, evaluation_pairs=8, warm_up=WARM_UP)
+    if parallel == "fsdp":
+        options = replace(options, warm_up=None, save_every=15)
+    train(options, tmp_path / "one")
+    run = launch(replace(options, parallel=parallel), tmp_path)
+
+    assert_same_losses(tmp_path / "one", run, "answers", 20)
+    if options.warm_up:
+        assert_same_losses(tmp_path / "one", run, "warm-up", options.warm_up.steps)
