@@ -69,6 +69,8 @@ def projector_shapes() -> list[dict[str, Any]]:
     return [
         {},
         {"stride_frames": 7, "num_queries": 2},
+        {"fold_frames": 8, "window_frames": 2, "stride_frames": 2},
+        {"fold_frames": 3, "window_frames": 4, "stride_frames": 3},
         {"window_frames": 5, "stride_frames": 3},
         {"kind": "mean", "stride_frames": 8, "num_queries": 3},
         {"window_frames": 400, "stride_frames": 400},

@@ -1,14 +1,18 @@
 """Two processes on gloo train as one does, with copies of the model and with its parts spread."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from training import WARM_UP, losses, tiny_options
 
+from naturelm.model.loading import load_model
 from naturelm.train.options import TrainOptions, save_train_options
 from naturelm.train.run import train
 
@@ -38,11 +42,35 @@ def assert_same_losses(one: Path, other: Path, phase: str, steps: int) -> None:
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_two_processes_have_the_losses_of_one(root: Path, tmp_path: Path, parallel: str) -> None:
     options = tiny_options(root, steps=20, micro_batch_size=2, evaluation_pairs=8, warm_up=WARM_UP)
-    if parallel == "fsdp":
-        options = replace(options, warm_up=None, save_every=15)
     train(options, tmp_path / "one")
     run = launch(replace(options, parallel=parallel), tmp_path)
 
+    assert_same_losses(tmp_path / "one", run, "warm-up", WARM_UP.steps)
     assert_same_losses(tmp_path / "one", run, "answers", 20)
-    if options.warm_up:
-        assert_same_losses(tmp_path / "one", run, "warm-up", options.warm_up.steps)
+    before, after = load_model(tmp_path / "one" / "model"), load_model(run / "model")
+    weights = after.state_dict()
+    assert all(
+        torch.allclose(tensor, weights[name], atol=1e-3) for name, tensor in before.state_dict().items()
+    )
+    measured = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    alone = [json.loads(line) for line in (tmp_path / "one" / "log.jsonl").read_text().splitlines()]
+    (two,), (one,) = ([each for each in log if each["kind"] == "evaluation"] for log in (measured, alone))
+    assert abs(one["loss"] - two["loss"]) < 1e-3
+    assert {task: sums["pairs"] for task, sums in one["tasks"].items()} == {
+        task: sums["pairs"] for task, sums in two["tasks"].items()
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_processes_go_on_where_they_stopped(root: Path, tmp_path: Path, parallel: str) -> None:
+    options = tiny_options(root, steps=6, micro_batch_size=2, save_every=3, keep=9, parallel=parallel)
+    run = launch(options, tmp_path)
+    unbroken = losses(run)
+    shutil.rmtree(run / "checkpoints" / "answers-000006")
+    shutil.rmtree(run / "model")
+    launch(options, tmp_path, "--resume")
+
+    assert all(abs(unbroken[step] - after) < 1e-4 for step, after in losses(run).items())
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6, 4, 5, 6]

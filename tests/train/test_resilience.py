@@ -18,6 +18,7 @@ import torch
 from corpora import write_corpus
 from training import WARM_UP, kind_pair, losses, tiny_options
 
+from naturelm.errors import CheckpointError
 from naturelm.model.loading import load_model
 from naturelm.model.modeling import NatureLMForConditionalGeneration
 from naturelm.train.checkpoints import list_checkpoints
@@ -54,7 +55,11 @@ def with_dropout(root: Path, **changes: object):
 def start(options_file: Path, run: Path, *more: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "naturelm", "train", str(options_file), "--out", str(run), *more]
     return subprocess.Popen(
-        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, stdout=subprocess.PIPE
+        command,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
     )
 
 
@@ -111,12 +116,12 @@ def test_a_run_goes_on_from_any_checkpoint(root: Path, tmp_path: Path, last: str
     assert not (tmp_path / "run" / "checkpoints" / ".saving").exists()
 
 
-def test_sigterm_saves_and_stops(root: Path, tmp_path: Path) -> None:
-    options = replace(with_dropout(root), steps=2000, save_every=1900)
+def test_sigterm_to_all_processes_saves_and_stops(root: Path, tmp_path: Path) -> None:
+    options = replace(with_dropout(root), steps=2000, save_every=1900, workers=1)
     save_train_options(options, tmp_path / "options.yaml")
     process = start(tmp_path / "options.yaml", tmp_path / "run", "--json")
     wait_for(process, tmp_path / "run", "answers", 3)
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)  # loaders as well, as torchrun and batch systems do it
     out, error = process.communicate(timeout=120)
     assert process.returncode == 130, error
     assert json.loads(out.splitlines()[-1])["state"] == "stopped"
@@ -124,6 +129,46 @@ def test_sigterm_saves_and_stops(root: Path, tmp_path: Path) -> None:
     assert saved == max(losses(tmp_path / "run")) >= 3
     assert json.loads((tmp_path / "run" / "run.json").read_text())["state"] == "stopped"
     load_model(list_checkpoints(tmp_path / "run" / "checkpoints")[-1].folder)
+
+
+def test_a_run_that_started_from_another_goes_on(root: Path, tmp_path: Path) -> None:
+    first = tiny_options(root, steps=2)
+    train(first, tmp_path / "first")
+    model = replace(first.model, start=str(tmp_path / "first"))
+    options = replace(first, model=model, steps=6, save_every=3, keep=9)
+    train(options, tmp_path / "unbroken")
+    shutil.copytree(tmp_path / "unbroken", tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "model")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "answers-000006")
+
+    assert train(options, tmp_path / "run", resume=True).state == "finished"
+    assert_same_end(tmp_path / "unbroken", tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    seconds = [line["seconds"] for line in lines]
+    assert seconds[-1] > seconds[2] > 0
+
+
+def test_a_run_does_not_go_on_with_another_corpus(root: Path, tmp_path: Path) -> None:
+    options = tiny_options(root, steps=2)
+    train(options, tmp_path / "run")
+    other = write_corpus(tmp_path / "other", [kind_pair(number) for number in range(40)])
+    with pytest.raises(TrainError, match="corpus"):
+        train(replace(options, corpus=(other,)), tmp_path / "run", resume=True)
+    moved = shutil.copytree(options.corpus[0], tmp_path / "moved")
+    assert train(replace(options, corpus=(moved,)), tmp_path / "run", resume=True).state == "finished"
+
+
+def test_a_run_in_its_warm_up_is_nothing_to_start_from(root: Path, tmp_path: Path) -> None:
+    options = with_dropout(root)
+    train(options, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "model")
+    for checkpoint in list_checkpoints(tmp_path / "run" / "checkpoints"):
+        if checkpoint.phase == "answers":
+            shutil.rmtree(checkpoint.folder)
+    (tmp_path / "run" / "checkpoints" / "warm-up-000006").mkdir(exist_ok=True)
+    model = replace(options.model, start=str(tmp_path / "run"))
+    with pytest.raises(CheckpointError, match="main phase"):
+        train(replace(options, model=model, warm_up=None), tmp_path / "other")
 
 
 def test_checkpoints_are_kept_so_deep(root: Path, tmp_path: Path) -> None:
@@ -217,6 +262,26 @@ def test_a_full_disk_stops_and_leaves_the_last_checkpoint(root: Path, tmp_path: 
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["answers-000002"]
     load_model(tmp_path / "run" / "checkpoints" / "answers-000002")
     assert train(options, tmp_path / "run", resume=True).state == "finished"
+
+
+def test_a_log_that_cannot_grow_stops_with_a_checkpoint(root: Path, tmp_path: Path) -> None:
+    options = tiny_options(root, steps=4, save_every=2)
+    train(options, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "answers-000004")
+    shutil.rmtree(tmp_path / "run" / "model")
+    # Checkpoints still fit, and the log does not.
+    limit = 10_000_000
+    filling = {"kind": "note", "phase": "answers", "step": 0, "text": ""}
+    log = tmp_path / "run" / "log.jsonl"
+    filling["text"] = " " * (limit - log.stat().st_size - len(json.dumps(filling)) - 10)
+    with log.open("a") as file:
+        file.write(json.dumps(filling) + "\n")
+    with no_room_for(limit):
+        report = train(options, tmp_path / "run", resume=True)
+
+    assert report.state == "failed"
+    assert "log.jsonl" in report.reason
+    load_model(list_checkpoints(tmp_path / "run" / "checkpoints")[-1].folder)
 
 
 def test_a_damaged_checkpoint_is_named(root: Path, tmp_path: Path) -> None:

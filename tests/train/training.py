@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from corpora import RATE, a_pair, write_corpus
+from transformers import LlamaForCausalLM
 
 from naturelm.corpus.recordings import FloatArray
 from naturelm.corpus.schema import Pair
@@ -20,7 +21,6 @@ from naturelm.train.options import (
     WarmUpOptions,
 )
 from tiny import CHATML, tiny_text_config, tiny_tokenizer
-from transformers import LlamaForCausalLM
 
 KINDS = {"Dog": 300.0, "Cat": 700.0, "Owl": 1500.0, "Bee": 3200.0}
 BEATS = {

@@ -146,4 +146,4 @@ def _print_report(made: "TrainReport", as_json: bool) -> None:
         loss = f", loss {made.loss:.4g}" if known else ""
         typer.echo(f"{made.folder}: {made.state} after {made.steps:,} steps{loss}")
     if made.state != "finished":
-        complain(f"{made.reason}; go on with --resume")
+        complain(made.reason + ("; go on with --resume" if made.state == "stopped" else ""))

@@ -75,6 +75,11 @@ class NatureLMProjectorConfig(PreTrainedConfig):
 
     `honour_mask` False follows the original: padding counts as sound and the frames after the
     last whole window are dropped. True keeps every real frame and nothing else.
+
+    `fold_frames` lays so many neighbouring frames side by side, as one frame of so many times the width, before
+    windows are cut; windows then count folded frames. The original folds none. With 8, the patches of one moment
+    under BEATs, it is plain which patch is high and which low, and a small Q-Former that is not pretrained learns
+    to read pitch, of which it finds nothing otherwise.
     """
 
     model_type = "naturelm_projector"
@@ -82,6 +87,7 @@ class NatureLMProjectorConfig(PreTrainedConfig):
     kind: str = "qformer"
     window_frames: int = 17
     stride_frames: int = 17
+    fold_frames: int = 1
     num_queries: int = 1  # per window
     hidden_size: int = 768
     num_hidden_layers: int = 2
@@ -95,8 +101,10 @@ class NatureLMProjectorConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         if self.kind not in ("qformer", "mean"):
             raise ValueError(f"projector kind {self.kind!r} is not known; use 'qformer' or 'mean'")
-        if min(self.window_frames, self.stride_frames, self.num_queries) < 1:
-            raise ValueError("window_frames, stride_frames and num_queries of the projector are at least 1")
+        if min(self.window_frames, self.stride_frames, self.fold_frames, self.num_queries) < 1:
+            raise ValueError(
+                "window_frames, stride_frames, fold_frames and num_queries of the projector are at least 1"
+            )
         if self.honour_mask and self.stride_frames > self.window_frames:
             raise ValueError(
                 "with honour_mask every frame is in a window: stride_frames is at most window_frames"
@@ -104,11 +112,13 @@ class NatureLMProjectorConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
 
     def num_windows(self, num_frames: int) -> int:
-        """Windows that `num_frames` frames give."""
+        """Windows that `num_frames` frames of the ear give."""
         if self.honour_mask:
-            beyond_first = max(0, num_frames - self.window_frames)
-            return 1 + math.ceil(beyond_first / self.stride_frames) if num_frames > 0 else 0
-        return max(0, 1 + (num_frames - self.window_frames) // self.stride_frames)
+            folded = math.ceil(num_frames / self.fold_frames)
+            beyond_first = max(0, folded - self.window_frames)
+            return 1 + math.ceil(beyond_first / self.stride_frames) if folded > 0 else 0
+        folded = num_frames // self.fold_frames
+        return max(0, 1 + (folded - self.window_frames) // self.stride_frames)
 
     def num_tokens(self, num_frames: int) -> int:
         """Language-model embeddings that `num_frames` frames give."""

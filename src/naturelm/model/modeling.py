@@ -58,7 +58,6 @@ class NatureLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
     base_model_prefix = "naturelm"
     main_input_name = "input_ids"
     input_modalities = ("audio", "text")
-    _no_split_modules: ClassVar[list[str]] = ["BeatsLayer", "LlamaDecoderLayer"]
     # The ear and the bridge are small beside the language model, and half precision costs them accuracy.
     _keep_in_fp32_modules_strict: ClassVar[list[str]] = ["ear", "projector"]
     _supports_sdpa = True

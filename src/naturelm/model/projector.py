@@ -18,6 +18,7 @@ class WindowedProjector(nn.Module):
     def __init__(self, config: NatureLMProjectorConfig, input_size: int, output_size: int) -> None:
         super().__init__()
         self.config = config
+        input_size *= config.fold_frames
         self.input_norm = nn.LayerNorm(input_size)
         if config.kind == "qformer":
             self.query_tokens = nn.Parameter(torch.randn(1, config.num_queries, config.hidden_size) * 0.02)
@@ -38,7 +39,8 @@ class WindowedProjector(nn.Module):
 
     def summarise(self, frames: Tensor, frame_mask: Tensor) -> tuple[Tensor, Tensor]:
         """One vector a query and window, before the projection: (batch, tokens, width) and mask."""
-        windows, window_mask = self._cut(self.input_norm(frames), frame_mask)
+        folded, folded_mask = self._fold(frames, frame_mask)
+        windows, window_mask = self._cut(self.input_norm(folded), folded_mask)
         batch, count, length, _ = windows.shape
         if self.config.kind == "mean":
             weights = window_mask.unsqueeze(-1).to(windows.dtype)
@@ -63,11 +65,25 @@ class WindowedProjector(nn.Module):
             self.config.num_queries if self.config.kind == "qformer" else 1, dim=1
         )
 
+    def _fold(self, frames: Tensor, frame_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """(batch, folded frames, fold_frames * size) and (batch, folded frames) bool: real if any of them is."""
+        fold = self.config.fold_frames
+        if fold == 1:
+            return frames, frame_mask
+        missing = -frames.shape[1] % fold if self.config.honour_mask else 0
+        whole = (frames.shape[1] + missing) // fold * fold
+        frames = F.pad(frames * frame_mask.unsqueeze(-1), (0, 0, 0, missing))[:, :whole]
+        frame_mask = F.pad(frame_mask, (0, missing))[:, :whole]
+        return frames.reshape(len(frames), -1, fold * frames.shape[2]), frame_mask.unflatten(
+            1, (-1, fold)
+        ).any(-1)
+
     def _cut(self, frames: Tensor, frame_mask: Tensor) -> tuple[Tensor, Tensor]:
         """(batch, windows, window_frames, size) and (batch, windows, window_frames) bool."""
         length, stride = self.config.window_frames, self.config.stride_frames
         if self.config.honour_mask:
-            missing = (self.config.num_windows(frames.shape[1]) - 1) * stride + length - frames.shape[1]
+            windows = self.config.num_windows(frames.shape[1] * self.config.fold_frames)
+            missing = (windows - 1) * stride + length - frames.shape[1]
             frames = F.pad(frames, (0, 0, 0, max(0, missing)))
             frame_mask = F.pad(frame_mask, (0, max(0, missing)))
         else:

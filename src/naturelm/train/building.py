@@ -12,7 +12,7 @@ from naturelm.model.configuration import BeatsConfig, NatureLMProjectorConfig
 from naturelm.model.loading import load_model, load_processor
 from naturelm.model.modeling import NatureLMForConditionalGeneration, add_lora
 from naturelm.model.processing import NatureLMProcessor
-from naturelm.train.checkpoints import newest_checkpoint
+from naturelm.train.checkpoints import PHASES, newest_checkpoint
 from naturelm.train.options import LoraOptions, ModelOptions, TrainError
 
 
@@ -33,6 +33,8 @@ def build_model(options: ModelOptions) -> Built:
         if model.config.lora is None:
             model.config.lora = _lora(options.lora)
             model.language_model = add_lora(model.language_model, model.config.lora)
+        for name, parameter in model.language_model.named_parameters():
+            parameter.requires_grad = ".lora_" in name
         return Built(model, processor, untrained_ear=False)
     given = {
         "prompt_template": options.prompt_template,
@@ -57,8 +59,12 @@ def build_model(options: ModelOptions) -> Built:
     if options.ear_weights is not None:
         from naturelm.model.loading import load_beats
 
-        ear = load_beats(options.ear_weights)
-        model.ear.load_state_dict(ear.state_dict())
+        try:
+            model.ear.load_state_dict(load_beats(options.ear_weights).state_dict())
+        except RuntimeError as error:
+            raise TrainError(
+                f"model.ear_weights: {options.ear_weights} is of another geometry than model.audio; leave model.audio out"
+            ) from error
     return Built(model, processor, untrained_ear=options.ear_weights is None)
 
 
@@ -69,8 +75,8 @@ def started_from(start: str) -> str | Path:
         if (folder / "model" / "config.json").exists():
             return folder / "model"
         newest = newest_checkpoint(folder)
-        if newest is None:
-            raise CheckpointError(f"{folder}: a run without a model or a checkpoint; let it train first")
+        if newest is None or newest.phase != PHASES[1]:
+            raise CheckpointError(f"{folder}: a run that has not come to its main phase; let it train first")
         return newest.folder
     return start
 

@@ -29,6 +29,8 @@ class EvaluationRows:
     examples: tuple[Example, ...]
     shown: int
     """Of how many the answer is written out."""
+    named: tuple[Example, ...] = ()
+    """Pairs about the common name, for the table of confusions."""
 
     @classmethod
     def draw(
@@ -47,8 +49,13 @@ class EvaluationRows:
         chosen: list[int] = []
         while len(chosen) < count and any(queues):
             chosen += [int(queue.pop()) for queue in queues if queue]
-        examples = (rows[row] for row in chosen[:count])
-        return cls(tuple(each for each in examples if isinstance(each, Example)), shown)
+        naming = rng.permutation(by_task.get(NAMING_TASK, []))[:_MOST_NAMED].tolist() if count else []
+        return cls(_readable(rows, chosen[:count]), shown, _readable(rows, naming))
+
+
+def _readable(rows: TrainingRows, numbers: Sequence[int]) -> tuple[Example, ...]:
+    examples = (rows[number] for number in numbers)
+    return tuple(each for each in examples if isinstance(each, Example))
 
 
 class Evaluator:
@@ -87,8 +94,7 @@ class Evaluator:
                 self._losses(forward)
                 tasks = self._tally.take(self.model.device)["tasks"]
                 samples = self._written(self.rows.examples[: self.rows.shown])
-                named = [each for each in self.rows.examples if each.task == NAMING_TASK][:_MOST_NAMED]
-                pairs = [(sample["answer"], sample["written"]) for sample in self._written(named)]
+                pairs = [(each["answer"], each["written"]) for each in self._written(self.rows.named)]
         finally:
             forward.train(was_training)
         return {

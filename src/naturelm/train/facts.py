@@ -5,6 +5,7 @@ import hashlib
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from naturelm.corpus.storage import MANIFEST, Corpus
 from naturelm.train.checkpoints import PHASES, RunCheckpoint
 from naturelm.train.mixture import Mixture, MixtureRows, source_of
-from naturelm.train.options import TrainOptions
+from naturelm.train.options import TrainError, TrainOptions
 from naturelm.train.runlog import (
     FACTS,
     CorpusFacts,
@@ -51,9 +52,15 @@ def begin_facts(
     write_facts(out, facts)
 
 
-def resume_facts(out: Path, newest: RunCheckpoint) -> None:
-    """Note that a run goes on."""
+def resume_facts(out: Path, newest: RunCheckpoint, corpora: Sequence[Corpus]) -> None:
+    """Note that a run goes on. TrainError if it would go on with other corpora."""
     before = read_facts(out)
+    for then, now in zip_longest(before.corpora, map(_corpus_facts, corpora)):
+        if then is None or now is None or then.manifest_hash != now.manifest_hash:
+            name = (then or now).name if then or now else ""
+            raise TrainError(
+                f"{out}: the corpus {name} is not the one that this run began with; resume with that one"
+            )
     resumed = (*before.resumed, Resumption(_now(), newest.phase, newest.step))
     write_facts(out, replace(before, resumed=resumed, state="running", finished=None, reason=None))
 

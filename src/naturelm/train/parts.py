@@ -94,7 +94,7 @@ def _groups(model: nn.Module, rates: PartRates) -> Iterator[dict[str, Any]]:
     for part, peak in rates.peaks.items():
         own = [parameter for name, parameter in trained if part_of(name) == part]
         for decays in (True, False):
-            members = [parameter for parameter in own if (parameter.dim() > 1) == decays]
+            members = [parameter for parameter in own if (parameter.squeeze().dim() > 1) == decays]
             if members:
                 decay = rates.weight_decay if decays else 0.0
                 yield {"params": members, "lr": peak, "weight_decay": decay, "part": part}

@@ -1,23 +1,33 @@
 """A training run from beginning to end, or from where it was stopped."""
 
+import multiprocessing
 import os
 import shutil
+import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from accelerate import PartialState
+from accelerate.state import AcceleratorState
 from transformers import TrainingArguments
 from transformers.integrations import TensorBoardCallback, WandbCallback
 from transformers.trainer_callback import PrinterCallback
 
-from naturelm.corpus.storage import Corpus
+from naturelm.corpus.storage import DATA, Corpus
 from naturelm.train.building import Built, build_model
 from naturelm.train.callbacks import EvaluateEvery, ProgressBar, SaveLast, StopOnSignal
-from naturelm.train.checkpoints import PHASES, RunCheckpoint, clear_staging, newest_checkpoint
+from naturelm.train.checkpoints import (
+    PHASES,
+    RunCheckpoint,
+    clear_staging,
+    newest_checkpoint,
+    require_checkpoint,
+)
 from naturelm.train.data import AnswerCollator, Example, TrainingRows
 from naturelm.train.evaluation import EvaluationRows, Evaluator
 from naturelm.train.facts import begin_facts, close_facts, has_facts, resume_facts
@@ -33,11 +43,12 @@ from naturelm.train.options import (
     save_train_options,
 )
 from naturelm.train.parts import PartRates, train_only
-from naturelm.train.runlog import RunLog
+from naturelm.train.runlog import RunLog, read_log
 from naturelm.train.trainer import NatureLMTrainer, PhaseData, Unusable, load_weights, save_weights
 from naturelm.train.warm_up import (
     WarmUpCollator,
     WordHearer,
+    WordTargets,
     start_patches_from_components,
     word_targets,
 )
@@ -46,8 +57,11 @@ OPTIONS = "options.yaml"
 MODEL = "model"
 _PATCH_CLIPS = 400
 _WARM_UP, _ANSWERS = PHASES
-_MAY_CHANGE = ("log_every", "save_every", "keep", "workers", "threads", "wandb", "corpus")
-"""Options that a resumed run may have otherwise: they change nothing that is learnt."""
+_MAY_CHANGE = (
+    *("corpus", "log_every", "save_every", "keep", "workers", "threads", "wandb", "micro_batch_size"),
+    *("gradient_checkpointing", "evaluate_every", "evaluation_pairs", "sample_answers"),
+)
+"""Options that a resumed run may have otherwise: they change nothing that is learnt. Corpora may have moved."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +100,14 @@ def train(options: TrainOptions, out: Path, *, resume: bool = False, fresh: bool
     if process.is_main_process:
         _prepare_folder(options, out, fresh=fresh)
     process.wait_for_everyone()
-    return run.go(newest_checkpoint(out) if resume else None)
+    others = multiprocessing.active_children()
+    try:
+        return run.go(newest_checkpoint(out) if resume else None)
+    finally:
+        # Loaders ignore the signals that end a process.
+        for child in multiprocessing.active_children():
+            if child not in others:
+                child.kill()
 
 
 def _require_folder(options: TrainOptions, out: Path, *, resume: bool, fresh: bool) -> None:
@@ -111,9 +132,10 @@ def _require_folder(options: TrainOptions, out: Path, *, resume: bool, fresh: bo
 def _prepare_folder(options: TrainOptions, out: Path, *, fresh: bool) -> None:
     if fresh:
         shutil.rmtree(out, ignore_errors=True)
-    (out / "checkpoints").mkdir(parents=True, exist_ok=True)
-    clear_staging(out / "checkpoints")
+    out.mkdir(parents=True, exist_ok=True)
     save_train_options(options, out / OPTIONS)
+    (out / "checkpoints").mkdir(exist_ok=True)
+    clear_staging(out / "checkpoints")
 
 
 class _Run:
@@ -126,6 +148,10 @@ class _Run:
         self.main = process.is_main_process
         self.log = RunLog(out)
         self.signals = StopOnSignal()
+        self.steps_done = 0
+        self.losses: list[float] = []
+        if options.wandb and find_spec("wandb") is None:
+            raise TrainError("wandb: its package is not installed; pip install wandb, or set it to false")
         if not options.corpus:
             raise TrainError("corpus: no corpus is given; name the folder of one with --corpus")
         self.corpora = [Corpus(folder, "train") for folder in options.corpus]
@@ -137,11 +163,13 @@ class _Run:
         sample_rate = self.built.processor.feature_extractor.sampling_rate
         self.rows = TrainingRows(self.corpora, sample_rate, options.model.clip_seconds)
         self.evaluator = self._evaluator()
+        if options.warm_up is not None:
+            self._word_targets(options.warm_up)
 
     def go(self, newest: RunCheckpoint | None) -> TrainReport:
         """Train from a checkpoint, or from the beginning."""
         if self.main and newest is not None and has_facts(self.out):
-            resume_facts(self.out, newest)
+            resume_facts(self.out, newest, self.corpora)
         elif self.main:
             processes = self.process.num_processes
             begin_facts(self.out, self.options, self.corpora, self.columns, self.mixture, processes)
@@ -149,9 +177,10 @@ class _Run:
             with self.signals:
                 report = self._phases(newest)
         except (Unusable, OSError) as error:
-            report = self._report("failed", 0, str(error))
+            report = self._report("failed", str(error))
         if self.main:
-            close_facts(self.out, report.state, report.reason or None)
+            with suppress(TrainError):  # on a full disk the report still says what happened
+                close_facts(self.out, report.state, report.reason or None)
         return report
 
     def _phases(self, newest: RunCheckpoint | None) -> TrainReport:
@@ -163,31 +192,30 @@ class _Run:
                 self._start_patches()
             self._warm_up(self.options.warm_up, newest)
             if self.signals.asked:
-                return self._report("stopped", 0)
-        losses: list[float] = []
-        step = self._answers(newest if warmed_up else None, losses)
-        if self.signals.asked and step < self.options.steps:
-            return self._report("stopped", step)
+                return self._report("stopped")
+            if self.process.num_processes > 1:
+                # DDP's hooks stay on parameters as long as these live; the next phase needs fresh ones.
+                self.built = build_model(self.options.model)
+                load_weights(self.built.model, require_checkpoint(self.out).folder)
+                self.evaluator = self._evaluator()
+        weights = self._answers(newest if warmed_up else None)
+        if self.signals.asked and self.steps_done < self.options.steps:
+            return self._report("stopped")
         if self.main:
-            _save_model(self.built, self.out / MODEL)
-        return self._report("finished", step, loss=losses[-1] if losses else None)
+            _save_model(self.built, self.out / MODEL, weights)
+        return self._report("finished")
 
-    def _report(
-        self,
-        state: Literal["finished", "stopped", "failed"],
-        step: int,
-        reason: str = "",
-        loss: float | None = None,
-    ) -> TrainReport:
+    def _report(self, state: Literal["finished", "stopped", "failed"], reason: str = "") -> TrainReport:
         if state == "stopped":
-            reason = "stopped by a signal; go on with --resume"
-        return TrainReport(self.out, step, state, reason, loss)
+            reason = "stopped by a signal"
+        loss = self.losses[-1] if self.losses else None
+        return TrainReport(self.out, self.steps_done, state, reason, loss)
 
     # --- phases -------------------------------------------------------------------------------
 
     def _warm_up(self, options: WarmUpOptions, newest: RunCheckpoint | None) -> None:
         built, rows = self.built, self.rows
-        targets = word_targets(self.corpora, options)
+        targets = self._word_targets(options)
         wanted = replace(
             self.options.mixture,
             tasks=dict.fromkeys(targets.of_task, 1.0),
@@ -211,8 +239,8 @@ class _Run:
         )
         self._train(self._trainer(hearer, data, rates, None), newest)
 
-    def _answers(self, newest: RunCheckpoint | None, losses: list[float]) -> int:
-        """Optimiser steps done; the losses of evaluations are added to `losses`."""
+    def _answers(self, newest: RunCheckpoint | None) -> dict[str, torch.Tensor] | None:
+        """The whole weights, where no process has them all."""
         options = self.options
         rates = PartRates.of_answers(options.optimizer)
         train_only(self.built.model, rates)
@@ -221,9 +249,9 @@ class _Run:
         def evaluate(step: int) -> dict[str, float]:
             assert self.evaluator is not None
             measured = self.evaluator.measure(trainer.model_wrapped)
-            losses.append(measured["loss"])
+            self.losses.append(measured["loss"])
             if self.main:
-                self.log.append({"kind": "evaluation", "phase": _ANSWERS, "step": step, **measured})
+                self._note({"kind": "evaluation", "phase": _ANSWERS, "step": step, **measured})
                 _show(step, measured)
             scalars = {f"loss/{task}": sums["loss"] for task, sums in measured["tasks"].items()}
             return {"loss": measured["loss"], **scalars}
@@ -239,8 +267,11 @@ class _Run:
             options.workers,
         )
         trainer = self._trainer(self.built.model, data, rates, evaluate if self.evaluator else None)
-        self._train(trainer, newest)
-        return max(trainer.state.global_step, trainer.first_step)
+        try:
+            self._train(trainer, newest)
+        finally:
+            self.steps_done = max(trainer.state.global_step, trainer.first_step)
+        return trainer.gathered_weights()
 
     def _trainer(
         self,
@@ -259,6 +290,7 @@ class _Run:
             callbacks.append(TensorBoardCallback(SummaryWriter(str(self.out / "tensorboard" / data.name))))
         if options.wandb:
             callbacks.append(WandbCallback())
+        AcceleratorState._reset_state()  # the phases share the work in different ways
         trainer = NatureLMTrainer(
             model,
             _arguments(options, self.out, data, self.process.num_processes),
@@ -275,7 +307,13 @@ class _Run:
         return trainer
 
     def _train(self, trainer: NatureLMTrainer, newest: RunCheckpoint | None) -> None:
-        trainer.first_step = newest.step if newest else 0
+        if newest is not None:
+            done = [
+                line["seconds"]
+                for line in read_log(self.out)
+                if line["kind"] == "step" and line["phase"] == newest.phase and line["step"] <= newest.step
+            ]
+            trainer.go_on_from(newest.step, done[-1] if done else 0.0)
         if trainer.first_step >= trainer.data.steps:
             return
         try:
@@ -283,6 +321,20 @@ class _Run:
         except Unusable:
             trainer.save_after_fault()
             raise
+
+    def _word_targets(self, options: WarmUpOptions) -> WordTargets:
+        processes = self.process.num_processes
+        if options.batch_size % processes:
+            raise TrainError(
+                f"warm_up.batch_size: {options.batch_size} clips cannot be shared evenly by {processes} processes"
+            )
+        return word_targets(self.corpora, options)
+
+    def _note(self, line: dict[str, Any]) -> None:
+        try:
+            self.log.append(line)
+        except TrainError as error:
+            raise Unusable(str(error)) from error
 
     def _start_patches(self) -> None:
         numbers: list[int] = []
@@ -304,7 +356,8 @@ class _Run:
         options, built, rows = self.options, self.built, self.rows
         if options.evaluation_pairs == 0:
             return None
-        corpora = [Corpus(folder, "validation") for folder in options.corpus]
+        validated = [folder for folder in options.corpus if any((folder / DATA).glob("validation-*"))]
+        corpora = [Corpus(folder, "validation") for folder in validated]
         validation = TrainingRows(corpora, rows.sample_rate, rows.clip_seconds)
         tasks = sorted(set(self.columns.tasks[self.mixture.probabilities > 0].tolist()))
         drawn = EvaluationRows.draw(
@@ -325,9 +378,9 @@ class _Run:
 def _arguments(options: TrainOptions, out: Path, data: PhaseData, processes: int) -> TrainingArguments:
     cpu = not torch.cuda.is_available()
     fsdp: dict[str, Any] = {}
-    if options.parallel == "fsdp" and processes > 1:
+    if options.parallel == "fsdp" and processes > 1 and data.name == _ANSWERS:
         fsdp = {"fsdp": True, "fsdp_config": {"version": 2, "auto_wrap_policy": "TRANSFORMER_BASED_WRAP"}}
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(out / "checkpoints"),
         max_steps=data.steps,
         per_device_train_batch_size=data.micro_batch_size,
@@ -341,7 +394,7 @@ def _arguments(options: TrainOptions, out: Path, data: PhaseData, processes: int
         ignore_data_skip=True,
         remove_unused_columns=False,
         activation_checkpointing=options.gradient_checkpointing and data.name == _ANSWERS,
-        bf16=not cpu and _bfloat16(options),
+        bf16=_bfloat16(options),
         use_cpu=cpu,
         seed=options.seed,
         report_to="none",
@@ -349,6 +402,12 @@ def _arguments(options: TrainOptions, out: Path, data: PhaseData, processes: int
         ddp_find_unused_parameters=False,
         **fsdp,
     )
+    if arguments.n_gpu > 1:
+        raise TrainError(
+            f"there are {arguments.n_gpu} GPUs and one process; start with `torchrun --nproc-per-node "
+            f"{arguments.n_gpu} -m naturelm train ...`, or show it one with CUDA_VISIBLE_DEVICES=0"
+        )
+    return arguments
 
 
 def _bfloat16(options: TrainOptions) -> bool:
@@ -367,10 +426,10 @@ def _tally(columns: MixtureRows) -> Tally:
     return Tally(tuple(sorted(set(columns.tasks))), tuple(sorted(sources)))
 
 
-def _save_model(built: Built, folder: Path) -> None:
+def _save_model(built: Built, folder: Path, weights: dict[str, torch.Tensor] | None) -> None:
     """Write the trained model whole: its folder is renamed into place."""
     aside = folder.with_name(f".{folder.name}.{os.getpid()}")
-    save_weights(built.model, aside)
+    save_weights(built.model, aside, weights)
     if built.model.config.text_model is None:
         built.processor.save_pretrained(aside)
     shutil.rmtree(folder, ignore_errors=True)
@@ -378,8 +437,9 @@ def _save_model(built: Built, folder: Path) -> None:
 
 
 def _show(step: int, measured: dict[str, Any]) -> None:
-    """Sample answers of an evaluation, on stdout."""
-    print(f"\nstep {step}: evaluation loss {measured['loss']:.3f}")
+    """Sample answers of an evaluation, on stderr: stdout is for the report."""
+    lines = [f"\nstep {step}: evaluation loss {measured['loss']:.3f}"]
     for sample in measured["samples"]:
-        print(f"  {sample['task']}: {sample['question']}")
-        print(f"    right:   {sample['answer']}\n    written: {sample['written']}", flush=True)
+        lines += [f"  {sample['task']}: {sample['question']}"]
+        lines += [f"    right:   {sample['answer']}", f"    written: {sample['written']}"]
+    print("\n".join(lines), file=sys.stderr, flush=True)

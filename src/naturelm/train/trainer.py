@@ -2,6 +2,7 @@
 
 import math
 import shutil
+import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -55,6 +56,9 @@ class NatureLMTrainer(Trainer):
     Batches come from the mixture by step number, so that a resumed run gets those that it would have got.
     """
 
+    optimizer: Any  # accelerate wraps it
+    control: Any
+
     def __init__(
         self,
         model: NatureLMForConditionalGeneration | WordHearer,
@@ -98,12 +102,13 @@ class NatureLMTrainer(Trainer):
         )
         return DataLoader(
             self.data.rows,
-            batch_sampler=batches,  # type: ignore[arg-type]
+            batch_sampler=batches,
             collate_fn=self.data.collator,
             num_workers=self.data.workers,
             prefetch_factor=4 if self.data.workers else None,
             # Of its own: beginning to load must not change which units the model's dropout takes.
             generator=torch.Generator(),
+            worker_init_fn=_ignore_signals,
             pin_memory=self.args.device.type == "cuda",
         )
 
@@ -161,7 +166,7 @@ class NatureLMTrainer(Trainer):
             tasks = ", ".join(sorted(self.data.tally.take(self.args.device)["tasks"]))
             raise Unusable(
                 f"step {step} of {self.data.name}: loss or gradient is not a number (tasks since the last log line: {tasks}); "
-                "lower optimizer.learning_rate, or resume with another seed"
+                "begin a new run from this one's model (model.start) with a lower optimizer.learning_rate"
             )
         return norm
 
@@ -210,7 +215,10 @@ class NatureLMTrainer(Trainer):
             **self.data.tally.take(self.args.device),
         }
         if self.is_world_process_zero():
-            self.run_log.append(line)
+            try:
+                self.run_log.append(line)
+            except TrainError as error:
+                raise Unusable(str(error)) from error
         scalars = {f"learning_rate/{part}": rate for part, rate in rates.items()}
         for task, sums in line["tasks"].items():
             scalars |= {f"loss/{task}": sums["loss"], f"accuracy/{task}": sums["accuracy"]}
@@ -260,6 +268,18 @@ class NatureLMTrainer(Trainer):
                 shutil.rmtree(staging, ignore_errors=True)
         self.accelerator.wait_for_everyone()
         self._clock.go_on()
+
+    def go_on_from(self, step: int, seconds: float) -> None:
+        """Take up the count of a run that was stopped after `step`, which took `seconds`."""
+        self.first_step = step
+        self._clock.seconds = self._clock.taken = seconds
+
+    def gathered_weights(self) -> dict[str, Tensor] | None:
+        """Whole weights, where processes hold parts of them; None where each has the whole model."""
+        if not self.is_fsdp_enabled:
+            return None
+        weights: dict[str, Tensor] = self.accelerator.get_state_dict(self.model_wrapped)
+        return weights
 
     def save_after_fault(self) -> None:
         """Keep the weights as they were after the last whole step, if they are numbers and there is room."""
@@ -331,7 +351,7 @@ class _Clock:
         self.examples = 0
         self.tokens = 0
         self._since = time.perf_counter()
-        self._taken = 0.0
+        self.taken = 0.0
 
     def count(self, examples: int, tokens: int) -> None:
         self.examples += examples
@@ -347,11 +367,17 @@ class _Clock:
         """Pace since this was last asked. totals: examples and tokens of all processes since then."""
         self.pause()
         self.go_on()
-        spent = max(self.seconds - self._taken, 1e-9)
-        self._taken = self.seconds
+        spent = max(self.seconds - self.taken, 1e-9)
+        self.taken = self.seconds
         self.examples = self.tokens = 0
         examples, tokens = totals.tolist()
         return {"examples_per_second": examples / spent, "tokens_per_second": tokens / spent}
+
+
+def _ignore_signals(worker: int) -> None:
+    """A signal to all processes at once must not take the loaders away before the last step and its checkpoint."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _items(batch: dict[str, Any]) -> Tensor:
