@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import AutoTokenizer, LlamaConfig
 
@@ -197,24 +197,24 @@ def random_official(options: ModelOptions, text_config: LlamaConfig, device: str
 
 def useful_operations(model: NatureLMForConditionalGeneration, batch: dict[str, Any]) -> float:
     """Of one training step; the formula is in `training.py`."""
-    language_model = model.language_model
-    head_weight, table_weight = (
-        language_model.get_output_embeddings().weight,
-        model.get_input_embeddings().weight,
-    )
-    head, table = head_weight.numel(), table_weight.numel()
-    own: dict[str, int] = {name: parameter.numel() for name, parameter in language_model.named_parameters()}
-    lora = sum(count for name, count in own.items() if ".lora_" in name)
-    frozen = sum(own.values()) - lora - table - (0 if head_weight is table_weight else head)
-    ear, projector = (sum(p.numel() for p in part.parameters()) for part in (model.ear, model.projector))
+    head, table = model.get_output_embeddings(), model.get_input_embeddings()
+    adapter = [p for name, p in model.language_model.named_parameters() if ".lora_" in name]
+    lora = sum(parameter.numel() for parameter in adapter)
+    tied = head.weight is table.weight
+    frozen = _weights(model.language_model) - lora - _weights(table) - (0 if tied else _weights(head))
+    ear, projector = _weights(model.ear), _weights(model.projector)
 
     tokens = int(batch["attention_mask"].sum())
     answered = int((batch["labels"][:, 1:] != -100).sum())
     clips, samples = batch["input_values"].shape
     patches = clips * model.config.audio_config.num_frames(samples)
     heard = int((batch["input_ids"] == model.config.audio_token_id).sum())
-    passed = 4 * (frozen * tokens + head * answered)
+    passed = 4 * (frozen * tokens + _weights(head) * answered)
     return float(passed + 6 * (lora * tokens + ear * patches + projector * heard))
+
+
+def _weights(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 # --- one side, in its own process -----------------------------------------------------------------

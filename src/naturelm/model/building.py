@@ -57,6 +57,9 @@ def new_model(
             ours[name].copy_(tensor)
     for name, parameter in model.language_model.named_parameters():
         parameter.requires_grad = ".lora_" in name
+        if parameter.requires_grad:
+            # Beside a language model in bfloat16 the steps of training would be too small for its adapter to take.
+            parameter.data = parameter.data.float()
     start_projector(model.projector)
     model.generation_config = model.language_model.generation_config = pretrained.generation_config
     return model, NatureLMProcessor.from_model_config(full, tokenizer)

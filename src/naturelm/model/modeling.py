@@ -155,6 +155,7 @@ class NatureLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         targets = None
         if labels is not None:
             targets = F.pad(labels[:, 1:], (0, 1), value=-100)
+            use_cache = False  # nothing follows that would read it
             logits_to_keep = (targets != -100).any(0).nonzero().flatten()
         if position_ids is None and attention_mask is not None and attention_mask.dim() == 2:
             position_ids = (attention_mask.long().cumsum(-1) - 1).clamp_min(0)[:, -inputs_embeds.shape[1] :]

@@ -13,7 +13,7 @@ def keep_freed_memory() -> None:
     """Let glibc keep what is freed instead of giving it back to the system and asking for it again.
 
     A step allocates and frees gigabytes of activations in large pieces, each of which glibc maps anew, and the
-    kernel clears every page of it: a fifth of a training step's time (benchmarks/training.py). Does nothing
+    kernel clears every page of it: a sixth of a training step's time (benchmarks/training.py). Does nothing
     where there is no glibc.
     """
     if not sys.platform.startswith("linux"):
