@@ -12,8 +12,9 @@ _AHEAD = 256 * 2**20
 def keep_freed_memory() -> None:
     """Let glibc keep what is freed instead of giving it back to the system and asking for it again.
 
-    A step allocates and frees gigabytes of activations in large pieces, each of which glibc maps anew, and the
-    kernel clears every page of it: a sixth of a training step's time (benchmarks/training.py). Does nothing
+    A step of the warm-up allocates and frees gigabytes of activations in large pieces, each of which glibc maps
+    anew, and the kernel clears every page of it: that was a fifth of all CPU time. A step with a language model
+    has smaller pieces and gains nothing by the clock (benchmarks/training.py), so this is for the warm-up. Does nothing
     where there is no glibc.
     """
     if not sys.platform.startswith("linux"):

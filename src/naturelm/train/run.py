@@ -90,7 +90,7 @@ def train(options: TrainOptions, out: Path, *, resume: bool = False, fresh: bool
     """
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    if not torch.cuda.is_available():
+    if options.warm_up is not None and not torch.cuda.is_available():
         keep_freed_memory()
     process = PartialState(cpu=not torch.cuda.is_available())
     _require_folder(options, out, resume=resume, fresh=fresh)
