@@ -53,32 +53,34 @@ def tiny_text_config(vocab_size: int = 300) -> LlamaConfig:
     )
 
 
+BEATS = {
+    "embed_dim": 16,
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "position_conv_kernel": 16,
+    "position_conv_groups": 4,
+    "num_buckets": 32,
+    "max_distance": 64,
+    "exact_mask": True,
+}
+PROJECTOR = {
+    "window_frames": 16,
+    "stride_frames": 16,
+    "hidden_size": 24,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "honour_mask": True,
+}
+
+
 def tiny_beats_config(**changes: object) -> BeatsConfig:
-    fields = {
-        "embed_dim": 16,
-        "hidden_size": 24,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "intermediate_size": 48,
-        "position_conv_kernel": 16,
-        "position_conv_groups": 4,
-        "num_buckets": 32,
-        "max_distance": 64,
-        "exact_mask": True,
-    }
-    return BeatsConfig(**{**fields, **changes})
+    return BeatsConfig(**{**BEATS, **changes})
 
 
 def tiny_projector_config(**changes: object) -> NatureLMProjectorConfig:
-    fields = {
-        "window_frames": 16,
-        "stride_frames": 16,
-        "hidden_size": 24,
-        "num_attention_heads": 4,
-        "intermediate_size": 48,
-        "honour_mask": True,
-    }
-    return NatureLMProjectorConfig(**{**fields, **changes})
+    return NatureLMProjectorConfig(**{**PROJECTOR, **changes})
 
 
 def tiny_config(**changes: object) -> NatureLMConfig:

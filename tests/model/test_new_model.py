@@ -66,3 +66,9 @@ def test_without_a_chat_template_the_prompt_must_be_given(tmp_path: Path) -> Non
         new_model(str(tmp_path), **parts())
     model, _ = new_model(str(tmp_path), **parts(), prompt_template="Q: {} A:", end_of_answer="<|im_end|>")
     assert model.config.prompt_template == "Q: {} A:"
+
+
+def test_a_template_of_ones_own_ends_as_the_language_model_ends(tmp_path: Path) -> None:
+    save_tiny_llm(tmp_path)
+    model, _ = new_model(str(tmp_path), prompt_template="Q: {}\nA: ", **parts())
+    assert (model.config.prompt_template, model.config.end_of_answer) == ("Q: {}\nA: ", "<|im_end|>")

@@ -20,30 +20,9 @@ from naturelm.train.options import (
     TrainOptions,
     WarmUpOptions,
 )
-from tiny import CHATML, tiny_text_config, tiny_tokenizer
+from tiny import BEATS, CHATML, PROJECTOR, tiny_text_config, tiny_tokenizer
 
 KINDS = {"Dog": 300.0, "Cat": 700.0, "Owl": 1500.0, "Bee": 3200.0}
-BEATS = {
-    "embed_dim": 16,
-    "hidden_size": 24,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 48,
-    "position_conv_kernel": 16,
-    "position_conv_groups": 4,
-    "num_buckets": 32,
-    "max_distance": 64,
-    "exact_mask": True,
-}
-PROJECTOR = {
-    "window_frames": 16,
-    "stride_frames": 16,
-    "hidden_size": 24,
-    "num_attention_heads": 4,
-    "intermediate_size": 48,
-    "output_layer_norm": True,
-    "honour_mask": True,
-}
 
 
 def tone(pitch: float, seconds: float, seed: int) -> FloatArray:
@@ -103,7 +82,7 @@ def tiny_options(root: Path, **changes: Any) -> TrainOptions:
         model=ModelOptions(
             llm=str(llm),
             audio=dict(BEATS),
-            projector={**PROJECTOR, "dropout": 0.0},
+            projector={**PROJECTOR, "output_layer_norm": True, "dropout": 0.0},
             lora=LoraOptions(rank=4, alpha=8),
             clip_seconds=2,
             prompt_template=CHATML,

@@ -5,13 +5,13 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
 from naturelm.cli.common import EXIT_SOME_FAILED, complain, give_up, progress_on_stderr
+from naturelm.cli.extras import need_packages
 from naturelm.errors import NatureLMError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def build(
     Exit code: 0 all fine, 1 built, but some recordings could not be used, 2 nothing built, 130 stopped.
     """
     try:
-        _need_packages()
+        need_packages("corpus", _PACKAGES)
         from dataclasses import replace
 
         from naturelm.corpus.build import build_corpus
@@ -112,7 +112,7 @@ def check(
     Exit code: 0 clean, 1 something was found, 2 cannot be checked.
     """
     try:
-        _need_packages()
+        need_packages("corpus", _PACKAGES)
         from naturelm.corpus.check import check_corpus
         from naturelm.corpus.taxonomy import Taxonomy
 
@@ -144,7 +144,7 @@ def stats(
 ) -> None:
     """Count pairs, clips and hours by source, task, taxon and licence, and how answers spread."""
     try:
-        _need_packages()
+        need_packages("corpus", _PACKAGES)
         from naturelm.corpus.stats import corpus_statistics, write_csv_tables
 
         found = corpus_statistics(corpus, split=split)
@@ -180,7 +180,7 @@ def sample(
     """
     failed = False
     try:
-        _need_packages()
+        need_packages("corpus", _PACKAGES)
         from naturelm.corpus.show import random_pairs
 
         for number, found in enumerate(random_pairs(corpus, count, task=task, split=split, seed=seed)):
@@ -218,7 +218,7 @@ def show(
     if (pair is None) == (sheet is None):
         give_up("give either a pair (an id or a row number) or --sheet TASK")
     try:
-        _need_packages()
+        need_packages("corpus", _PACKAGES)
         if sheet is not None:
             if out is None:
                 give_up("--sheet needs a folder for its pictures; give it with -o")
@@ -254,13 +254,6 @@ def sources(as_json: Annotated[bool, typer.Option("--json", help="One JSON objec
 
 class _Progress(Protocol):
     def __call__(self, stage: str, done: int, total: int | None) -> None: ...
-
-
-def _need_packages() -> None:
-    """NatureLMError unless the packages are installed that a corpus needs and the rest does not."""
-    missing = [name for name in _PACKAGES if find_spec(name) is None]
-    if missing:
-        raise NatureLMError(f"{', '.join(missing)}: not installed; run: pip install 'naturelm[corpus]'")
 
 
 @contextmanager

@@ -79,9 +79,12 @@ def start_projector(projector: WindowedProjector) -> None:
 
 
 def _prompt_of(tokenizer: Any, name: str, *, wanted: bool) -> dict[str, Any]:
-    """prompt_template, end_of_answer and add_bos as the language model's own chat template has them."""
+    """prompt_template, end_of_answer and add_bos as the language model's own chat template has them.
+
+    With a template of one's own, its end of answer is still the language model's.
+    """
     if not wanted:
-        return {}
+        return {"end_of_answer": tokenizer.eos_token} if tokenizer.eos_token else {}
     if tokenizer.chat_template is None:
         raise CheckpointError(
             f"language model {name}: no chat template; give prompt_template and end_of_answer"

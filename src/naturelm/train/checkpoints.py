@@ -28,9 +28,8 @@ class RunCheckpoint:
 
 
 def staging_folder(checkpoints: Path) -> Path:
-    """Where a checkpoint is written before it gets its name; left-overs of a killed process are removed."""
-    staging = checkpoints / _ASIDE
-    return staging
+    """Where a checkpoint is written before it gets its name."""
+    return checkpoints / _ASIDE
 
 
 def clear_staging(checkpoints: Path) -> None:
