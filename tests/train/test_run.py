@@ -10,11 +10,12 @@ import torch
 from training import WARM_UP, losses, tiny_options, tone
 
 from naturelm.answer.engine import NatureLM
+from naturelm.corpus.storage import Corpus
 from naturelm.model.loading import load_model
 from naturelm.train.building import build_model
 from naturelm.train.data import AnswerCollator, TrainingRows
 from naturelm.train.mixture import Mixture, mixture_rows
-from naturelm.train.options import MixtureOptions, TrainError
+from naturelm.train.options import MixtureOptions, TrainError, load_train_options
 from naturelm.train.parts import PartRates, part_of, train_only
 from naturelm.train.run import train
 
@@ -152,6 +153,30 @@ def test_a_batch_of_eight_is_learnt_by_heart(root: Path) -> None:
             break
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    assert loss < 0.05
+
+
+@pytest.mark.slow
+def test_the_shipped_configuration_learns_a_batch_of_eight_by_heart(root: Path) -> None:
+    """The real language model, ear and projector, all untrained but the first."""
+    corpus = tiny_options(root).corpus
+    options = load_train_options("mini-stage1", corpus=corpus)
+    torch.manual_seed(0)
+    built = build_model(options.model)
+    rows = TrainingRows([Corpus(corpus[0], "train")], 16_000, 2)
+    batch = AnswerCollator(built.processor)([rows[number] for number in range(8)])
+    batch.pop("examples")
+    train_only(built.model, PartRates.of_answers(options.optimizer))
+    built.model.train()
+    optimizer = torch.optim.AdamW([p for p in built.model.parameters() if p.requires_grad], lr=6e-4)
+    for _ in range(250):
+        loss = built.model(**batch).loss
+        if loss < 0.05:
+            break
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(built.model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
     assert loss < 0.05

@@ -99,6 +99,7 @@ def tiny_options(root: Path, **changes: Any) -> TrainOptions:
         save_every=100,
         workers=0,
         threads=1,
+        precision="float32",
     )
     return replace(options, **changes)
 

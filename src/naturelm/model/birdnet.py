@@ -5,6 +5,7 @@ each user fetches them (see `naturelm.model.birdnet_files`). `ai-edge-litert` is
 """
 
 import math
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 from naturelm.model.birdnet_graph import (
     BIRDNET_RATE,
     EMBEDDING_SIZE,
+    NUM_LABELS,
     WINDOW_SAMPLES,
     BirdNetGraph,
     BirdNetLabel,
@@ -45,6 +47,11 @@ class BirdNetConfig(PreTrainedConfig):
         if not 1 <= self.hop_samples <= WINDOW_SAMPLES:
             raise ValueError(f"hop_seconds is above 0 and at most 3, not {self.hop_seconds}")
         super().__post_init__(**kwargs)
+
+    @property
+    def label_count(self) -> int:
+        """Labels that BirdNET has."""
+        return NUM_LABELS
 
     @property
     def hop_samples(self) -> int:
@@ -93,11 +100,32 @@ class BirdNetEar(PreTrainedModel):
         heard = np.zeros((*shape, EMBEDDING_SIZE), dtype=np.float32)
         mask = np.zeros(shape, dtype=bool)
         for row, (clip, length) in enumerate(zip(clips, lengths, strict=True)):
-            windows = self.windows(clip[:length])
-            heard[row, : len(windows)] = self.graph.embed(windows)
-            mask[row, : len(windows)] = True
+            frames = self.hear(clip[:length])
+            heard[row, : len(frames)] = frames
+            mask[row, : len(frames)] = True
         device = input_values.device
         return EarOutput(torch.from_numpy(heard).to(device), torch.from_numpy(mask).to(device))
+
+    def hear(self, samples: FloatArray) -> FloatArray:
+        """One clip, (samples,) float32 at 48 kHz, to (windows, 1,024) embeddings."""
+        return self.graph.embed(self.windows(samples))
+
+    def label_names(self) -> tuple[str, ...]:
+        """The labels as they are spelt out: `Common Blackbird (Turdus merula)`; one name alone where there is one."""
+        return tuple(
+            label.common if label.common == label.scientific else f"{label.common} ({label.scientific})"
+            for label in self.graph.labels
+        )
+
+    def label_scores(self, embeddings: Tensor) -> Tensor:
+        """BirdNET's scores of embeddings: (..., 1,024) float32 to (..., 6,522); the sigmoid is a confidence."""
+        weight, bias = self._last_layer
+        return embeddings @ weight.to(embeddings.device).T + bias.to(embeddings.device)
+
+    @cached_property
+    def _last_layer(self) -> tuple[Tensor, Tensor]:
+        weight, bias = self.graph.last_layer
+        return torch.from_numpy(weight), torch.from_numpy(bias)
 
     def windows(self, samples: FloatArray) -> FloatArray:
         """(samples,) float32 at 48 kHz to (windows, 144,000)."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 BIRDNET_RATE = 48_000  # Hz
 WINDOW_SAMPLES = 3 * BIRDNET_RATE
 EMBEDDING_SIZE = 1024
+NUM_LABELS = 6522
 _REMEMBERED = 16_384  # windows whose embeddings are kept: 64 MB
 
 FloatArray = NDArray[np.float32]

@@ -61,6 +61,8 @@ def new_model(
             # Beside a language model in bfloat16 the steps of training would be too small for its adapter to take.
             parameter.data = parameter.data.float()
     start_projector(model.projector)
+    if model.hints is not None:
+        model.hints.spell(model.ear.label_names(), tokenizer)
     model.generation_config = model.language_model.generation_config = pretrained.generation_config
     return model, NatureLMProcessor.from_model_config(full, tokenizer)
 

@@ -80,6 +80,9 @@ class NatureLMProjectorConfig(PreTrainedConfig):
     windows are cut; windows then count folded frames. The original folds none. With 8, the patches of one moment
     under BEATs, it is plain which patch is high and which low, and a small Q-Former that is not pretrained learns
     to read pitch, of which it finds nothing otherwise.
+
+    `label_hints` likeliest labels of the clip, each spelt out in `label_hint_tokens` tokens, follow the windows;
+    only an ear that has labels of its own can give them (see `naturelm.model.label_hints`).
     """
 
     model_type = "naturelm_projector"
@@ -97,6 +100,8 @@ class NatureLMProjectorConfig(PreTrainedConfig):
     dropout: float = 0.1
     output_layer_norm: bool = False  # before the linear projection
     honour_mask: bool = False
+    label_hints: int = 0
+    label_hint_tokens: int = 20
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.kind not in ("qformer", "mean"):
@@ -105,6 +110,8 @@ class NatureLMProjectorConfig(PreTrainedConfig):
             raise ValueError(
                 "window_frames, stride_frames, fold_frames and num_queries of the projector are at least 1"
             )
+        if self.label_hints < 0 or self.label_hint_tokens < 1:
+            raise ValueError("label_hints of the projector is at least 0, and label_hint_tokens at least 1")
         if self.honour_mask and self.stride_frames > self.window_frames:
             raise ValueError(
                 "with honour_mask every frame is in a window: stride_frames is at most window_frames"
@@ -122,7 +129,8 @@ class NatureLMProjectorConfig(PreTrainedConfig):
 
     def num_tokens(self, num_frames: int) -> int:
         """Language-model embeddings that `num_frames` frames give."""
-        return self.num_windows(num_frames) * (self.num_queries if self.kind == "qformer" else 1)
+        per_window = self.num_queries if self.kind == "qformer" else 1
+        return self.num_windows(num_frames) * per_window + self.label_hints * self.label_hint_tokens
 
 
 class NatureLMConfig(PreTrainedConfig):
@@ -176,6 +184,10 @@ class NatureLMConfig(PreTrainedConfig):
         if self.projector_config.honour_mask and not getattr(self.audio_config, "exact_mask", True):
             raise ValueError(
                 "honour_mask counts a clip's own frames, which audio_config.exact_mask=False only estimates; set it to True"
+            )
+        if self.projector_config.label_hints and not hasattr(self.audio_config, "label_count"):
+            raise ValueError(
+                f"projector_config.label_hints: an ear of type {self.audio_config.model_type} has no labels; use 0"
             )
         if self.audio_token_id is None:
             # One past the vocabulary: no text can hold it, and it is replaced before the embedding.

@@ -9,6 +9,10 @@ An ear is a `PreTrainedModel` registered with `AutoModel`, and its configuration
 
 `forward(input_values, padding_mask)` takes a waveform and returns `EarOutput`. Nothing else
 is asked: the joint model works with any such ear, trained or frozen.
+
+An ear with labels of its own may offer `label_count` in its configuration, `label_names() -> tuple[str, ...]` and
+`label_scores(frames) -> Tensor` (..., labels); the projector can then spell out what it takes a clip for. A frozen
+ear may offer `hear(samples) -> array` (frames, hidden_size) of one clip, so that training hears where it loads.
 """
 
 from dataclasses import dataclass

@@ -24,6 +24,8 @@ from transformers.utils import ModelOutput
 from naturelm.errors import CheckpointError, QuestionError
 from naturelm.model import birdnet  # noqa: F401  # registers the ear
 from naturelm.model.configuration import NatureLMConfig
+from naturelm.model.ear import EarOutput
+from naturelm.model.label_hints import LabelHints
 from naturelm.model.projector import WindowedProjector
 
 LORA_ADAPTER = "default"
@@ -70,6 +72,11 @@ class NatureLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self.projector = WindowedProjector(
             config.projector_config, config.audio_config.hidden_size, config.text_config.hidden_size
         )
+        self.hints = None
+        if config.projector_config.label_hints:
+            self.hints = LabelHints(
+                config.projector_config, config.audio_config.label_count, config.text_config.hidden_size
+            )
         self.language_model = AutoModelForCausalLM.from_config(config.text_config)
         self.post_init()
         # After post_init, which would draw LoRA's B anew and undo its start at zero.
@@ -99,10 +106,18 @@ class NatureLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         Returns one (tokens, text hidden size) tensor a clip.
         """
         padding = None if input_features_mask is None else ~input_features_mask.bool()
-        heard = self.ear(input_values, padding)
+        return self.bridge(self.ear(input_values, padding))
+
+    def bridge(self, heard: EarOutput) -> list[Tensor]:
+        """What the ear heard of some clips, as one (tokens, text hidden size) tensor a clip."""
+        assert heard.last_hidden_state is not None
         frames = heard.last_hidden_state.to(self.projector.linear.weight.dtype)
         embeds, token_mask = self.projector(frames, heard.frame_mask)
-        return [row[mask] for row, mask in zip(embeds, token_mask, strict=True)]
+        rows = [row[mask] for row, mask in zip(embeds, token_mask, strict=True)]
+        if self.hints is None:
+            return rows
+        hints = self.hints(heard, self.ear, self.get_input_embeddings())
+        return [torch.cat([row, hint.to(row)]) for row, hint in zip(rows, hints, strict=True)]
 
     def embed_prompt(self, input_ids: Tensor, audio_embeds: list[Tensor]) -> Tensor:
         """(batch, tokens) ids to (batch, tokens, hidden) embeddings with the audio in its places.
@@ -134,6 +149,7 @@ class NatureLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
         num_items_in_batch: int | Tensor | None = None,
+        heard: EarOutput | None = None,
         **kwargs: Any,
     ) -> NatureLMOutput:
         """One pass.
@@ -146,12 +162,17 @@ class NatureLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         logits_to_keep: as in the language model: the last n positions (0 is all), or their indices.
         num_items_in_batch: labelled tokens of the whole step that this batch is a part of, so that parts
             add up to what the whole would give.
+        heard: what the ear made of all clips, in place of `input_values`.
         """
         if inputs_embeds is None:
             if input_ids is None:
                 raise QuestionError("give input_ids or inputs_embeds")
-            heard = [] if input_values is None else self.get_audio_features(input_values, input_features_mask)
-            inputs_embeds = self.embed_prompt(input_ids, heard)
+            audio: list[Tensor] = []
+            if heard is not None:
+                audio = self.bridge(heard)
+            elif input_values is not None:
+                audio = self.get_audio_features(input_values, input_features_mask)
+            inputs_embeds = self.embed_prompt(input_ids, audio)
         targets = None
         if labels is not None:
             targets = F.pad(labels[:, 1:], (0, 1), value=-100)

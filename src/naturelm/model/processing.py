@@ -134,12 +134,28 @@ class NatureLMProcessor(ProcessorMixin):
                 f"{len(questions)} questions for {len(clips)} sets of clips; give as many of each"
             )
         flat = [clip for own in clips for clip in own]
-        longest = max((len(clip) for clip in flat), default=0)
+        batch = self.text_batch(questions, [[len(clip) for clip in own] for own in clips], answers)
+        if flat:
+            batch.update(self.feature_extractor(flat))
+        return BatchFeature(batch)
+
+    def text_batch(
+        self,
+        questions: Sequence[str],
+        clip_samples: Sequence[Sequence[int]],
+        answers: Sequence[str] | None = None,
+    ) -> dict[str, torch.Tensor]:
+        """The part of a batch that is no sound.
+
+        clip_samples: for each question the samples of each of its clips. answers: as in a call.
+        Returns input_ids, attention_mask and, with answers, labels: (batch, tokens).
+        """
+        longest = max((samples for own in clip_samples for samples in own), default=0)
+        # Where padding counts as sound, every clip of a batch is as long as the longest.
+        exact = self.config.projector_config.honour_mask
         rows = []
-        for index, (question, own) in enumerate(zip(questions, clips, strict=True)):
-            # Where padding counts as sound, every clip of a batch is as long as the longest.
-            exact = self.config.projector_config.honour_mask
-            prompt = self.prompt_ids(question, [len(clip) if exact else longest for clip in own]).ids
+        for index, (question, own) in enumerate(zip(questions, clip_samples, strict=True)):
+            prompt = self.prompt_ids(question, own if exact else [longest] * len(own)).ids
             rows.append((prompt, self.answer_ids(answers[index]) if answers is not None else ()))
         batch = left_pad([prompt + answer for prompt, answer in rows], self.pad_token_id)
         if answers is not None:
@@ -147,9 +163,7 @@ class NatureLMProcessor(ProcessorMixin):
             for row, (_, answer) in enumerate(rows):
                 labels[row, labels.shape[1] - len(answer) :] = torch.tensor(answer)
             batch["labels"] = labels
-        if flat:
-            batch.update(self.feature_extractor(flat))
-        return BatchFeature(batch)
+        return batch
 
     @property
     def pad_token_id(self) -> int:

@@ -65,7 +65,8 @@ def build_model(options: ModelOptions) -> Built:
             raise TrainError(
                 f"model.ear_weights: {options.ear_weights} is of another geometry than model.audio; leave model.audio out"
             ) from error
-    return Built(model, processor, untrained_ear=options.ear_weights is None)
+    has_weights = next(model.ear.parameters(), None) is not None
+    return Built(model, processor, untrained_ear=has_weights and options.ear_weights is None)
 
 
 def started_from(start: str) -> str | Path:

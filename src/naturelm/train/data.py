@@ -1,17 +1,20 @@
 """Rows of corpora to batches: read, decoded and resampled in loader processes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import soxr
+import torch
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from naturelm.audio import SAMPLE_RATE
 from naturelm.corpus.recordings import FloatArray
 from naturelm.corpus.storage import Corpus, decode
 from naturelm.errors import NatureLMError
+from naturelm.model.ear import EarOutput
 from naturelm.model.processing import NatureLMProcessor
 from naturelm.train.mixture import source_of
 
@@ -27,6 +30,8 @@ class Example:
     answer: str
     samples: FloatArray
     """(samples,) float32 in [-1, 1] at the ear's rate."""
+    frames: FloatArray | None = None
+    """(frames, size) float32, what a frozen ear made of it; None where the model is to hear it itself."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +41,21 @@ class Unreadable:
     message: str
 
 
+Hear = Callable[[FloatArray], FloatArray]
+"""(samples,) at the ear's rate to (frames, size)."""
+
+
 class TrainingRows(Dataset[Example | Unreadable]):
     """The rows of one split of several corpora, one after another."""
 
-    def __init__(self, corpora: Sequence[Corpus], sample_rate: int, clip_seconds: float) -> None:
-        """sample_rate: Hz that the ear hears. clip_seconds: of a longer clip, only its beginning is heard."""
+    def __init__(
+        self, corpora: Sequence[Corpus], sample_rate: int, clip_seconds: float, hear: Hear | None = None
+    ) -> None:
+        """sample_rate: Hz that the ear hears. clip_seconds: of a longer clip, only its beginning is heard.
+
+        hear: a frozen ear, which hears each clip here.
+        """
+        self.hear = hear
         self.corpora = tuple(corpora)
         self.sample_rate = sample_rate
         self.clip_seconds = clip_seconds
@@ -67,6 +82,7 @@ class TrainingRows(Dataset[Example | Unreadable]):
             question=pair.instruction_text,
             answer=pair.output,
             samples=samples,
+            frames=None if self.hear is None else self.hear(samples),
         )
 
 
@@ -80,12 +96,26 @@ class AnswerCollator:
         good = [example for example in examples if isinstance(example, Example)]
         if len(good) < len(examples):
             return unreadable_batch(examples)
-        batch = self.processor(
+        text = self.processor.text_batch(
             [example.question for example in good],
-            [example.samples for example in good],
-            answers=[example.answer for example in good],
+            [[len(example.samples)] for example in good],
+            [example.answer for example in good],
         )
-        return {**batch, "examples": [without_sound(example) for example in good]}
+        return {
+            **text,
+            **sound_batch(good, self.processor),
+            "examples": [without_sound(example) for example in good],
+        }
+
+
+def sound_batch(examples: Sequence[Example], processor: NatureLMProcessor) -> dict[str, Any]:
+    """input_values and input_features_mask, or `heard`, where a frozen ear has heard every example."""
+    frames = [example.frames for example in examples if example.frames is not None]
+    if len(frames) < len(examples):
+        return dict(processor.feature_extractor([example.samples for example in examples]))
+    lengths = torch.tensor([len(own) for own in frames])
+    padded = pad_sequence([torch.from_numpy(own) for own in frames], batch_first=True)
+    return {"heard": EarOutput(padded, torch.arange(padded.shape[1]) < lengths.unsqueeze(1))}
 
 
 def unreadable_batch(examples: list[Example | Unreadable]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import send_to_device
 from torch import nn
 
 from naturelm.model.modeling import NatureLMForConditionalGeneration
@@ -115,7 +116,7 @@ class Evaluator:
             batch = batches[min(number, len(batches) - 1)]
             inputs = collate(list(batch))
             inputs.pop("examples")
-            inputs = {name: tensor.to(self.model.device) for name, tensor in inputs.items()}
+            inputs = send_to_device(inputs, self.model.device)
             outputs = forward(**inputs)
             if number < len(batches):
                 results = answer_results(inputs["labels"], outputs.token_losses, outputs.logits)

@@ -59,7 +59,11 @@ def mixture_rows(corpora: Sequence[Corpus]) -> MixtureRows:
     Tokens are estimated as round(seconds * 3) + len(instruction_text) // 4 + len(output) // 3. This need not
     be exact: it only decides which rows share a batch. TrainError if a corpus has values of the wrong kind.
     """
-    parts = [_rows_of(corpus) for corpus in corpora]
+    return joined_rows([_rows_of(corpus) for corpus in corpora])
+
+
+def joined_rows(parts: Sequence[MixtureRows]) -> MixtureRows:
+    """Rows one after another."""
     return MixtureRows(
         tasks=np.concatenate([np.empty(0, object), *(part.tasks for part in parts)]),
         sources=np.concatenate([np.empty(0, object), *(part.sources for part in parts)]),

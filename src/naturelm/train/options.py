@@ -122,6 +122,9 @@ class MixtureOptions:
     """Rows of one taxon weigh together no more than so many rows."""
     max_seconds: float | None = None
     """Clips that are longer are left out."""
+    label_pairs: int = 0
+    """Pairs about the labels of a frozen ear that has its own, such as BirdNET's; they are of the source
+    `ear-labels`, and come beside those of the corpora in the main phase."""
 
     def __post_init__(self) -> None:
         """Raises TrainOptionError for a value that makes no sense."""
@@ -139,6 +142,7 @@ class MixtureOptions:
             _LIMITS.require_least("taxon_cap", self.taxon_cap, 1)
         if self.max_seconds is not None:
             _LIMITS.require_positive("max_seconds", self.max_seconds)
+        _LIMITS.require_least("label_pairs", self.label_pairs, 0)
 
 
 @dataclass(frozen=True)
@@ -240,7 +244,7 @@ class TrainOptions:
     gradient_checkpointing: bool = False
     """Whether activations are computed twice rather than kept: slower, with less memory."""
     precision: Precision = "auto"
-    """`auto`: bfloat16 where the hardware has it."""
+    """`auto`: bfloat16 where the hardware has it, a GPU or a processor with units for it."""
     parallel: Parallel = "ddp"
     """How several processes share the work: the model in each (`ddp`), or its parts spread over them (`fsdp`)."""
     log_every: int = 10

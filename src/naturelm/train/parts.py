@@ -73,6 +73,8 @@ def part_of(name: str) -> str | None:
     head = name.split(".")[0]
     if head in ("ear", "projector"):
         return head
+    if head == "hints":
+        return "projector"
     if head == "language_model":
         return "lora" if ".lora_" in name else None
     return READERS

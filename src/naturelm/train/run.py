@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -31,9 +31,10 @@ from naturelm.train.checkpoints import (
 from naturelm.train.data import AnswerCollator, Example, TrainingRows
 from naturelm.train.evaluation import EvaluationRows, Evaluator
 from naturelm.train.facts import begin_facts, close_facts, has_facts, resume_facts
+from naturelm.train.label_rows import LABEL_SOURCE, AllRows, LabelRows, label_embeddings
 from naturelm.train.memory import keep_freed_memory
 from naturelm.train.metrics import Tally
-from naturelm.train.mixture import Mixture, MixtureRows, mixture_rows, require_even, source_of
+from naturelm.train.mixture import Mixture, MixtureRows, joined_rows, mixture_rows, require_even, source_of
 from naturelm.train.options import (
     MixtureOptions,
     TrainError,
@@ -56,6 +57,8 @@ from naturelm.train.warm_up import (
 OPTIONS = "options.yaml"
 MODEL = "model"
 _PATCH_CLIPS = 400
+_BFLOAT16_UNITS = ("avx512_bf16", "amx_bf16")
+"""As torch calls them, where a processor computes in bfloat16 about twice as fast as in float32."""
 _WARM_UP, _ANSWERS = PHASES
 _MAY_CHANGE = (
     *("corpus", "log_every", "save_every", "keep", "workers", "threads", "wandb", "micro_batch_size"),
@@ -155,13 +158,21 @@ class _Run:
         if not options.corpus:
             raise TrainError("corpus: no corpus is given; name the folder of one with --corpus")
         self.corpora = [Corpus(folder, "train") for folder in options.corpus]
-        self.columns = mixture_rows(self.corpora)
-        self.mixture = self._mixture(options.mixture, options.batch_size)
         require_even(options.batch_size, self._micro_batch(options.batch_size), process.num_processes)
+        self.corpus_columns = mixture_rows(self.corpora)
+        if not options.mixture.label_pairs:
+            self._mixture(
+                self.corpus_columns, options.mixture, options.batch_size
+            )  # refused before the model is opened
         torch.manual_seed(options.seed)  # a new model begins alike in every process, and after a kill
         self.built = build_model(options.model)
         sample_rate = self.built.processor.feature_extractor.sampling_rate
-        self.rows = TrainingRows(self.corpora, sample_rate, options.model.clip_seconds)
+        hear = getattr(self.built.model.ear, "hear", None)
+        self.rows = TrainingRows(self.corpora, sample_rate, options.model.clip_seconds, hear)
+        labels = self._label_rows()
+        self.all_rows = AllRows(self.rows, labels)
+        self.columns = joined_rows([self.corpus_columns, *([labels.columns()] if labels else [])])
+        self.mixture = self._mixture(self.columns, options.mixture, options.batch_size)
         self.evaluator = self._evaluator()
         if options.warm_up is not None:
             self._word_targets(options.warm_up)
@@ -219,10 +230,13 @@ class _Run:
         wanted = replace(
             self.options.mixture,
             tasks=dict.fromkeys(targets.of_task, 1.0),
+            sources={
+                name: weight for name, weight in self.options.mixture.sources.items() if name != LABEL_SOURCE
+            },
             temperature=options.temperature,
         )
         if options.clip_seconds is not None:
-            rows = TrainingRows(rows.corpora, rows.sample_rate, options.clip_seconds)
+            rows = TrainingRows(rows.corpora, rows.sample_rate, options.clip_seconds, rows.hear)
         rates = PartRates.of_warm_up(options, self.options.optimizer)
         train_only(built.model, rates)
         torch.manual_seed(self.options.seed)
@@ -230,7 +244,7 @@ class _Run:
         data = PhaseData(
             _WARM_UP,
             rows,
-            self._mixture(wanted, options.batch_size),
+            self._mixture(self.corpus_columns, wanted, options.batch_size),
             WarmUpCollator(built.processor, targets),
             _tally(self.columns),
             options.steps,
@@ -258,7 +272,7 @@ class _Run:
 
         data = PhaseData(
             _ANSWERS,
-            self.rows,
+            self.all_rows,
             self.mixture,
             AnswerCollator(self.built.processor),
             _tally(self.columns),
@@ -340,13 +354,22 @@ class _Run:
         numbers: list[int] = []
         for step in range(-(-_PATCH_CLIPS // self.mixture.batch_size)):
             numbers += self.mixture.batch(step).tolist()
-        clips = (self.rows[number] for number in numbers)
+        clips = (self.all_rows[number] for number in numbers)
         start_patches_from_components(
             self.built.model.ear, [clip.samples for clip in clips if isinstance(clip, Example)]
         )
 
-    def _mixture(self, options: MixtureOptions, batch_size: int) -> Mixture:
-        return Mixture(self.columns, options, batch_size=batch_size, seed=self.options.seed)
+    def _label_rows(self) -> LabelRows | None:
+        count = self.options.mixture.label_pairs
+        if not count:
+            return None
+        embeddings = label_embeddings(self.built.model.ear, self.rows)
+        return LabelRows(
+            embeddings, count, self.options.seed, self.built.model.config.audio_config.min_samples
+        )
+
+    def _mixture(self, columns: MixtureRows, options: MixtureOptions, batch_size: int) -> Mixture:
+        return Mixture(columns, options, batch_size=batch_size, seed=self.options.seed)
 
     def _micro_batch(self, batch_size: int) -> int:
         """Pairs of a forward pass: at most as the options say, and no more than a process has of a batch."""
@@ -358,7 +381,7 @@ class _Run:
             return None
         validated = [folder for folder in options.corpus if any((folder / DATA).glob("validation-*"))]
         corpora = [Corpus(folder, "validation") for folder in validated]
-        validation = TrainingRows(corpora, rows.sample_rate, rows.clip_seconds)
+        validation = TrainingRows(corpora, rows.sample_rate, rows.clip_seconds, rows.hear)
         tasks = sorted(set(self.columns.tasks[self.mixture.probabilities > 0].tolist()))
         drawn = EvaluationRows.draw(
             validation, options.evaluation_pairs, options.sample_answers, options.seed, tasks
@@ -411,10 +434,14 @@ def _arguments(options: TrainOptions, out: Path, data: PhaseData, processes: int
 
 
 def _bfloat16(options: TrainOptions) -> bool:
-    """On a CPU without units for it bfloat16 is slower than float32 by a factor of 2 to 4."""
-    if options.precision == "auto":
-        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    return options.precision == "bfloat16"
+    """Whether products are computed in bfloat16: without units for it, it is slower by a factor of 2 to 4."""
+    if options.precision != "auto":
+        return options.precision == "bfloat16"
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    # Not in every version of torch that is supported.
+    units: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(units.get(name, False) for name in _BFLOAT16_UNITS)
 
 
 def _autocast(options: TrainOptions, device: torch.device) -> AbstractContextManager[Any]:

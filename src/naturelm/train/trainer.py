@@ -21,6 +21,7 @@ from naturelm.model.loading import quiet_unless_watched
 from naturelm.model.modeling import NatureLMForConditionalGeneration
 from naturelm.train.checkpoints import settle_checkpoint, staging_folder
 from naturelm.train.data import Example, TrainingRows
+from naturelm.train.label_rows import AllRows
 from naturelm.train.metrics import RowResults, Tally, answer_results
 from naturelm.train.mixture import Mixture, StepBatches
 from naturelm.train.options import TrainError
@@ -37,7 +38,7 @@ class PhaseData:
     """What a phase is trained on."""
 
     name: Phase
-    rows: TrainingRows
+    rows: TrainingRows | AllRows
     mixture: Mixture
     collator: Callable[[list[Any]], dict[str, Any]]
     tally: Tally

@@ -25,7 +25,7 @@ from naturelm.model.beats import BeatsModel
 from naturelm.model.ear import EarOutput
 from naturelm.model.modeling import NatureLMForConditionalGeneration
 from naturelm.model.processing import NatureLMProcessor
-from naturelm.train.data import Example, Unreadable, unreadable_batch, without_sound
+from naturelm.train.data import Example, Unreadable, sound_batch, unreadable_batch, without_sound
 from naturelm.train.options import TrainError, WarmUpOptions
 
 _WORD = re.compile(r"[\w#]+(?:[-'][\w#]+)*")
@@ -108,7 +108,7 @@ class WarmUpCollator:
             return unreadable_batch(examples)
         pairs = [self.targets.targets(example.task, example.answer) for example in good]
         return {
-            **self.processor.feature_extractor([example.samples for example in good]),
+            **sound_batch(good, self.processor),
             "words": torch.from_numpy(np.stack([hit for hit, _ in pairs])),
             "counting": torch.from_numpy(np.stack([counting for _, counting in pairs])),
             "examples": [without_sound(example) for example in good],
@@ -143,19 +143,23 @@ class WordHearer(nn.Module):
 
     def forward(
         self,
-        input_values: Tensor,
-        input_features_mask: Tensor,
         words: Tensor,
         counting: Tensor,
+        input_values: Tensor | None = None,
+        input_features_mask: Tensor | None = None,
+        heard: EarOutput | None = None,
         num_items_in_batch: int | Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """input_values, input_features_mask: (clips, samples); words: (clips, words) 1 where a word is in the
-        answer; counting: (clips, words) bool, where that counts; num_items_in_batch: clips of the whole step.
+        """words: (clips, words) 1 where a word is in the answer; counting: (clips, words) bool, where that
+        counts; input_values, input_features_mask: (clips, samples), or in their place what the ear heard;
+        num_items_in_batch: clips of the whole step.
 
         Returns `loss`, and of the reader through word embeddings: `row_losses` (clips,), `hits` (clips,), the
         share of the answer's words that are among as many words that it finds the likeliest.
         """
-        heard = self.ear(input_values, ~input_features_mask)
+        if heard is None:
+            assert input_values is not None and input_features_mask is not None
+            heard = self.ear(input_values, ~input_features_mask)
         summaries, real = self.projector.summarise(heard.last_hidden_state, heard.frame_mask)
         summaries = self.projector.output_norm(summaries)
         tokens = self.projector.linear(summaries)

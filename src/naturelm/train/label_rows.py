@@ -1,0 +1,175 @@
+"""Pairs about the labels that a frozen ear has of its own, heard in embeddings that are made for them.
+
+An ear such as BirdNET knows thousands of voices of which no recording is at hand. Its last layer has a direction
+for each label; an embedding of a real clip is moved along it until that label is the likeliest. So a language
+model can be taught to say what this ear hears. A tenth of the labels is never trained on, to see whether it says
+names that it was not taught as well.
+"""
+
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from naturelm.corpus import prompts
+from naturelm.corpus.prompts import Wording
+from naturelm.corpus.recordings import FloatArray
+from naturelm.corpus.schema import NONE_ANSWER
+from naturelm.train.data import Example, TrainingRows, Unreadable
+from naturelm.train.mixture import MixtureRows
+from naturelm.train.options import TrainError
+
+LABEL_SOURCE = "ear-labels"
+_HELD_OUT_SHARE = 10
+_BACKGROUNDS = 100
+_SCORES = (0.0, 5.0)
+_MARGIN = 0.5
+_OVERSHOOT = 0.05
+_MOST_MOVES = 200
+_MOST_OPTIONS = 8
+_NONE_SHARE = 0.25
+_STREAM = zlib.crc32(b"label-rows")
+_TASKS = ("species-common", "species-common", "species-scientific", "detection", "detection-options")
+_TOKENS = 90
+
+
+@dataclass(frozen=True)
+class EarLabel:
+    """A label: what the ear can say."""
+
+    common: str
+    scientific: str
+
+    @property
+    def is_held_out(self) -> bool:
+        """Whether it is kept out of training: a tenth of the labels, the same ones always."""
+        return zlib.crc32(self.scientific.encode()) % _HELD_OUT_SHARE == 0
+
+    @property
+    def is_species(self) -> bool:
+        """Whether it has a binomial name: `Engine` and `Dog` have not."""
+        return " " in self.scientific and self.scientific[:1].isupper() and self.scientific != self.common
+
+
+@dataclass(frozen=True)
+class LabelEmbeddings:
+    """Makes embeddings that an ear takes for a label.
+
+    labels: of the ear. weight: (labels, size) and bias: (labels,) float32, the ear's last layer.
+    backgrounds: (clips, size) float32, embeddings of real clips.
+    """
+
+    labels: tuple[EarLabel, ...]
+    weight: FloatArray
+    bias: FloatArray
+    backgrounds: FloatArray
+
+    def make(self, label: int, score: float, rng: np.random.Generator) -> FloatArray:
+        """(1, size) float32 in which `label` is the likeliest, with about `score`, or what it takes."""
+        made = self.backgrounds[rng.integers(len(self.backgrounds))] * rng.uniform(0.2, 1)
+        for _ in range(_MOST_MOVES):
+            scores = self.weight @ made + self.bias
+            own = float(scores[label])
+            scores[label] = -np.inf
+            rival = int(scores.argmax())
+            # Away from the strongest rival, or, once it is beaten, towards the score.
+            if own < scores[rival] + _MARGIN:
+                direction, short = self.weight[label] - self.weight[rival], scores[rival] + _MARGIN - own
+            elif own < score:
+                direction, short = self.weight[label], score - own
+            else:
+                break
+            # Embeddings are never below 0: what is cut off there falls short of the aim, hence several moves.
+            made = np.maximum(made + (short + _OVERSHOOT) * direction / np.square(direction).sum(), 0)
+        return made[None].astype(np.float32)
+
+
+class LabelRows:
+    """`count` pairs about labels; row i is a pure function of the seed and i."""
+
+    def __init__(self, embeddings: LabelEmbeddings, count: int, seed: int, samples: int) -> None:
+        """samples: of a clip that gives one frame."""
+        self.embeddings = embeddings
+        self.count = count
+        self.seed = seed
+        self._silence = np.zeros(samples, np.float32)
+        self._taught = [
+            number
+            for number, label in enumerate(embeddings.labels)
+            if label.is_species and not label.is_held_out
+        ]
+        if not self._taught:
+            raise TrainError("mixture.label_pairs: this ear has no label that is a species; set it to 0")
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, row: int) -> Example:
+        rng = np.random.default_rng([self.seed, _STREAM, row])
+        number = int(rng.choice(self._taught))
+        question, answer = self._pair(_TASKS[row % len(_TASKS)], self.embeddings.labels[number], rng)
+        frames = self.embeddings.make(number, rng.uniform(*_SCORES), rng)
+        task = _TASKS[row % len(_TASKS)]
+        return Example(f"{LABEL_SOURCE}-{row}", task, LABEL_SOURCE, question, answer, self._silence, frames)
+
+    def columns(self) -> MixtureRows:
+        """What the mixture needs to know."""
+        tasks = np.array([_TASKS[row % len(_TASKS)] for row in range(self.count)], dtype=object)
+        sources = np.array([LABEL_SOURCE] * self.count, dtype=object)
+        taxa: list[tuple[str, ...]] = [()] * self.count
+        return MixtureRows(tasks, sources, taxa, np.zeros(self.count), np.full(self.count, _TOKENS))
+
+    def _pair(self, task: str, label: EarLabel, rng: np.random.Generator) -> tuple[str, str]:
+        if task == "species-scientific":
+            return _ask(prompts.SCIENTIFIC_NAME, rng), label.scientific
+        if task == "detection":
+            return _ask(prompts.DETECTION, rng), label.common
+        if task == "detection-options":
+            others = rng.choice(self._taught, size=int(rng.integers(2, _MOST_OPTIONS)), replace=False)
+            offered = [self.embeddings.labels[int(other)].common for other in others]
+            none = rng.random() < _NONE_SHARE
+            if none:
+                offered = [name for name in offered if name != label.common]
+            elif label.common not in offered:
+                offered[0] = label.common
+            rng.shuffle(offered)
+            question = _ask(prompts.DETECTION_OPTIONS, rng).format(options=", ".join(offered))
+            return question, NONE_ANSWER if none else label.common
+        return _ask(prompts.COMMON_NAME, rng), label.common
+
+
+def _ask(wording: Wording, rng: np.random.Generator) -> str:
+    return wording.choose(rng, invented=False, first=False)
+
+
+class AllRows:
+    """Rows of corpora, and after them pairs about labels: what `Mixture` numbers, in its order."""
+
+    def __init__(self, rows: TrainingRows, labels: LabelRows | None) -> None:
+        self.rows = rows
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.rows) + (len(self.labels) if self.labels else 0)
+
+    def __getitem__(self, row: int) -> Example | Unreadable:
+        if row < len(self.rows) or self.labels is None:
+            return self.rows[row]
+        return self.labels[row - len(self.rows)]
+
+
+def label_embeddings(ear: object, rows: TrainingRows) -> LabelEmbeddings:
+    """Of an ear with labels, over the sound of some training rows. TrainError if the ear has none, or is trained."""
+    directions = getattr(ear, "class_directions", None)
+    if directions is None or rows.hear is None:
+        raise TrainError("mixture.label_pairs: this ear has no labels of its own; set it to 0")
+    labels, weight, bias = directions()
+    step = max(1, len(rows) // _BACKGROUNDS)
+    heard = (rows[row] for row in range(0, len(rows), step))
+    frames = [each.frames for each in heard if isinstance(each, Example) and each.frames is not None]
+    return LabelEmbeddings(
+        tuple(EarLabel(label.common, label.scientific) for label in labels),
+        weight,
+        bias,
+        np.concatenate(frames) if frames else np.zeros((1, weight.shape[1]), np.float32),
+    )
