@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow mini lint clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py
@@ -14,6 +14,17 @@ test: $(INSTALLED) lint
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
+
+# Trains the shipped model anew, in $(WORK); README says what it needs. What is there already is not done again.
+WORK ?= retrained
+TRAIN := OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc-per-node 2 -m naturelm train
+
+mini: $(INSTALLED)
+	$(BIN)/naturelm corpus build starter -o $(WORK)/starter
+	$(TRAIN) mini-stage1 --corpus $(WORK)/starter --out $(WORK)/mini1 --resume
+	$(TRAIN) mini-stage2 --corpus $(WORK)/starter --out $(WORK)/mini2 --set model.start=$(WORK)/mini1 --resume
+	$(BIN)/naturelm experiments score $(WORK)/mini2/model --corpus $(WORK)/starter --out $(WORK)/mini2
+	$(BIN)/naturelm export $(WORK)/mini2 --to naturelm --out $(WORK)/mini --license apache-2.0
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

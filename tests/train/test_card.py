@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from corpus.corpora import a_pair, write_corpus
 from naturelm.corpus.storage import MANIFEST
+from naturelm.model.birdnet import BirdNetConfig
+from naturelm.model.configuration import NatureLMProjectorConfig
 from naturelm.train.card import ModelFacts, count_parameters, model_card, require_license
 from naturelm.train.lineage import Stage, find_model, read_lineage
 from naturelm.train.options import (
@@ -137,6 +139,15 @@ def test_parameters_are_counted_once() -> None:
     # Two layers, rank 4, the numbers that go in and come out of q, k, v and o.
     assert counts["lora"] == 2 * 4 * ((32 + 32) + (32 + 16) + (32 + 16) + (32 + 32))
     assert counts["ear"] == sum(parameter.numel() for parameter in model.ear.parameters())
+
+
+def test_birdnets_licence_is_told() -> None:
+    projector = NatureLMProjectorConfig(kind="mean", honour_mask=True, label_hints=1)
+    config = tiny_config(audio_config=BirdNetConfig(), projector_config=projector)
+    card = model_card(a_model(config=config), name="tiny")
+    assert "BirdNET 2.4" in card and "CC-BY-NC-SA-4.0 (share-alike, non-commercial)" in card
+    assert "Commercial use is forbidden." in card
+    assert "BirdNET" not in model_card(a_model(), name="tiny")
 
 
 def test_data_with_licences_and_what_they_bind(tmp_path: Path) -> None:

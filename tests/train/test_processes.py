@@ -74,3 +74,37 @@ def test_processes_go_on_where_they_stopped(root: Path, tmp_path: Path, parallel
     assert all(abs(unbroken[step] - after) < 1e-4 for step, after in losses(run).items())
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6, 4, 5, 6]
+
+
+FULL_DISK_FOR_ONE = """
+import os, resource, signal, sys
+from naturelm.cli import main
+if os.environ["RANK"] == "0":
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, resource.RLIM_INFINITY))
+sys.argv = ["naturelm", *sys.argv[1:]]
+main()
+"""
+
+
+def test_a_full_disk_of_one_process_stops_both(root: Path, tmp_path: Path) -> None:
+    """The first one alone writes the weights; the other must not wait for it."""
+    options = tiny_options(root, steps=4, micro_batch_size=2, save_every=2)
+    save_train_options(options, tmp_path / "options.yaml")
+    script = tmp_path / "script.py"
+    script.write_text(FULL_DISK_FOR_ONE)
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        str(script),
+    ]
+    command += ["train", str(tmp_path / "options.yaml"), "--out", str(tmp_path / "run")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode != 0
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert facts["state"] == "failed" and "make room" in facts["reason"]
+    assert not list((tmp_path / "run" / "checkpoints").iterdir())

@@ -26,7 +26,7 @@ BUILT_IN_MODELS: Mapping[str, BuiltInModel] = MappingProxyType(
             "mini",
             _CHECKPOINTS / "mini",
             "smollm2-135m-instruct",
-            "a first small model that names thirteen kinds of animal, for trying things out",
+            "a small model of all tasks, taught on made sounds and few real ones, for trying things out",
         )
     }
 )

@@ -15,12 +15,15 @@ from typing import Any
 import yaml
 
 from naturelm.corpus.stats import hours_text
+from naturelm.model.birdnet import BirdNetConfig
+from naturelm.model.birdnet_files import BIRDNET_LICENCE, BIRDNET_SOURCE
 from naturelm.model.configuration import NatureLMConfig
 from naturelm.model.embedded import EMBEDDED_LLMS
 from naturelm.model.modeling import NatureLMForConditionalGeneration
 from naturelm.train.lineage import CorpusContent, Stage, merged
 from naturelm.train.markdown import Rows, code_block, escaped, figure, finite, table
 from naturelm.train.options import TrainError, TrainOptions
+from naturelm.train.parts import part_of
 
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -51,10 +54,7 @@ def count_parameters(model: NatureLMForConditionalGeneration) -> dict[str, int]:
     """Parameters by part, shared ones counted once."""
     counts = dict.fromkeys(_PARTS, 0)
     for name, parameter in model.named_parameters():
-        part = name.partition(".")[0]
-        if part == "language_model":
-            part = "lora" if ".lora_" in name else "language model"
-        counts[part] += parameter.numel()
+        counts[part_of(name) or "language model"] += parameter.numel()
     return counts
 
 
@@ -392,6 +392,12 @@ def _licenses(config: NatureLMConfig, stages: Sequence[Stage], license: str | No
         parts.append(f"The language model is {escaped(llm.source)}, under {llm.licence}.")
     else:
         parts.append("The language model has a licence of its own; see where it comes from.")
+    if config.audio_config.model_type == BirdNetConfig.model_type:
+        parts.append(
+            f"The ear is {BIRDNET_SOURCE}, under {BIRDNET_LICENCE.spdx}{_terms(BIRDNET_LICENCE.spdx)}. It is not among "
+            "these files; whoever uses this model fetches it and accepts its terms: "
+            + " ".join(BIRDNET_LICENCE.terms)
+        )
     corpora = _corpora(stages)
     names = [group.key[-1] or "not known" for group in _license_groups(corpora)]
     if names:

@@ -4,8 +4,8 @@ import multiprocessing
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,6 +44,7 @@ from naturelm.train.options import (
     save_train_options,
 )
 from naturelm.train.parts import PartRates, train_only
+from naturelm.train.precision import autocast, in_bfloat16
 from naturelm.train.runlog import RunLog, read_log
 from naturelm.train.trainer import NatureLMTrainer, PhaseData, Unusable, load_weights, save_weights
 from naturelm.train.warm_up import (
@@ -57,8 +58,6 @@ from naturelm.train.warm_up import (
 OPTIONS = "options.yaml"
 MODEL = "model"
 _PATCH_CLIPS = 400
-_BFLOAT16_UNITS = ("avx512_bf16", "amx_bf16")
-"""As torch calls them, where a processor computes in bfloat16 about twice as fast as in float32."""
 _WARM_UP, _ANSWERS = PHASES
 _MAY_CHANGE = (
     *("corpus", "log_every", "save_every", "keep", "workers", "threads", "wandb", "micro_batch_size"),
@@ -189,9 +188,15 @@ class _Run:
                 report = self._phases(newest)
         except (Unusable, OSError) as error:
             report = self._report("failed", str(error))
+            together = isinstance(error, Unusable)
+        else:
+            together = True
         if self.main:
             with suppress(TrainError):  # on a full disk the report still says what happened
                 close_facts(self.out, report.state, report.reason or None)
+        if together:
+            # torchrun ends the first process when another one is gone: it must have said what happened.
+            self.process.wait_for_everyone()
         return report
 
     def _phases(self, newest: RunCheckpoint | None) -> TrainReport:
@@ -394,7 +399,7 @@ class _Run:
             drawn,
             rank=self.process.process_index,
             processes=self.process.num_processes,
-            precision=lambda: _autocast(options, built.model.device),
+            precision=lambda: autocast(options.precision, built.model.device),
         )
 
 
@@ -417,7 +422,7 @@ def _arguments(options: TrainOptions, out: Path, data: PhaseData, processes: int
         ignore_data_skip=True,
         remove_unused_columns=False,
         activation_checkpointing=options.gradient_checkpointing and data.name == _ANSWERS,
-        bf16=_bfloat16(options),
+        bf16=in_bfloat16(options.precision),
         use_cpu=cpu,
         seed=options.seed,
         report_to="none",
@@ -431,21 +436,6 @@ def _arguments(options: TrainOptions, out: Path, data: PhaseData, processes: int
             f"{arguments.n_gpu} -m naturelm train ...`, or show it one with CUDA_VISIBLE_DEVICES=0"
         )
     return arguments
-
-
-def _bfloat16(options: TrainOptions) -> bool:
-    """Whether products are computed in bfloat16: without units for it, it is slower by a factor of 2 to 4."""
-    if options.precision != "auto":
-        return options.precision == "bfloat16"
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
-    # Not in every version of torch that is supported.
-    units: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(units.get(name, False) for name in _BFLOAT16_UNITS)
-
-
-def _autocast(options: TrainOptions, device: torch.device) -> AbstractContextManager[Any]:
-    return torch.autocast(device.type, torch.bfloat16) if _bfloat16(options) else nullcontext()
 
 
 def _tally(columns: MixtureRows) -> Tally:

@@ -215,11 +215,13 @@ class NatureLMTrainer(Trainer):
             "peak_memory": _peak_memory(self.args.device),
             **self.data.tally.take(self.args.device),
         }
+        fault = None
         if self.is_world_process_zero():
             try:
                 self.run_log.append(line)
             except TrainError as error:
-                raise Unusable(str(error)) from error
+                fault = Unusable(str(error))
+        self._stop_together(fault)
         scalars = {f"learning_rate/{part}": rate for part, rate in rates.items()}
         for task, sums in line["tasks"].items():
             scalars |= {f"loss/{task}": sums["loss"], f"accuracy/{task}": sums["accuracy"]}
@@ -233,7 +235,12 @@ class NatureLMTrainer(Trainer):
         if self._evaluate_now is None:
             return {}
         self._clock.pause()
-        scalars = self._evaluate_now(self.state.global_step)
+        fault, scalars = None, {}
+        try:
+            scalars = self._evaluate_now(self.state.global_step)
+        except Unusable as error:
+            fault = error
+        self._stop_together(fault)
         self._clock.go_on()
         self.control = self.callback_handler.on_log(
             self.args, self.state, self.control, {f"eval_{name}": value for name, value in scalars.items()}
@@ -248,27 +255,31 @@ class NatureLMTrainer(Trainer):
         staging = staging_folder(self.checkpoints)
         output, self.args.output_dir = self.args.output_dir, str(staging)
         try:
-            super()._save_checkpoint(model, trial)
-            self.accelerator.wait_for_everyone()
-            if self.args.should_save:
-                settle_checkpoint(
-                    staging, self.checkpoints, self.data.name, self.state.global_step, self.keep
-                )
-        except (
-            OSError,
-            SafetensorError,
-            RuntimeError,
-        ) as error:  # what a full disk is to Python, safetensors, torch
-            raise Unusable(
-                f"{self.checkpoints}: checkpoint of step {self.state.global_step} cannot be written ({error}); "
-                "make room and resume"
-            ) from error
+            self._stop_together(
+                self._fault_of(lambda: super(NatureLMTrainer, self)._save_checkpoint(model, trial))
+            )
+            self._stop_together(self._fault_of(lambda: self._settle(staging)))
         finally:
             self.args.output_dir = output
             if self.args.should_save:
                 shutil.rmtree(staging, ignore_errors=True)
-        self.accelerator.wait_for_everyone()
         self._clock.go_on()
+
+    def _settle(self, staging: Path) -> None:
+        if self.args.should_save:
+            settle_checkpoint(staging, self.checkpoints, self.data.name, self.state.global_step, self.keep)
+
+    def _fault_of(self, write: Callable[[], None]) -> Unusable | None:
+        """What keeps a part of a checkpoint from being written; None if nothing does."""
+        try:
+            write()
+        # What a full disk is to Python, safetensors, torch.
+        except (OSError, SafetensorError, RuntimeError) as error:
+            return Unusable(
+                f"{self.checkpoints}: checkpoint of step {self.state.global_step} cannot be written ({error}); "
+                "make room and resume"
+            )
+        return None
 
     def go_on_from(self, step: int, seconds: float) -> None:
         """Take up the count of a run that was stopped after `step`, which took `seconds`."""
@@ -308,6 +319,14 @@ class NatureLMTrainer(Trainer):
             load_readers(self.model, Path(resume_from_checkpoint) / READERS)
 
     # --- processes ----------------------------------------------------------------------------
+
+    def _stop_together(self, fault: Unusable | None) -> None:
+        """Raise a fault of this process, or for that of another one, which this one would wait for in vain."""
+        faults = int(self._over_processes(torch.tensor(int(fault is not None))))
+        if fault is not None:
+            raise fault
+        if faults:
+            raise Unusable("another process met a fault, and says which")
 
     def _over_processes(self, count: Tensor) -> Tensor:
         if self.args.world_size == 1:
