@@ -3,6 +3,7 @@
 import typer
 
 from naturelm.cli.ask import ask
+from naturelm.cli.bench import app as bench
 from naturelm.cli.corpus import app as corpus
 from naturelm.cli.experiments import app as experiments
 from naturelm.cli.export import export
@@ -24,6 +25,7 @@ app.add_typer(corpus, name="corpus")
 app.add_typer(train, name="train")
 app.command()(export)
 app.add_typer(experiments, name="experiments")
+app.add_typer(bench, name="bench")
 
 
 def _print_version(wanted: bool) -> None:

@@ -18,7 +18,7 @@ class LabelHints(nn.Module):
     """The likeliest labels of a clip as embeddings: `label_hints` times `label_hint_tokens` of them.
 
     A label scores what its best window scores. To each token of its spelling, as the language model embeds it,
-    a learnt vector is added that is as long as the ear is sure (the sigmoid of the score).
+    a learnt vector is added, scaled by how sure the ear is (the sigmoid of the score).
     """
 
     def __init__(self, config: NatureLMProjectorConfig, label_count: int, output_size: int) -> None:

@@ -1,0 +1,77 @@
+"""`naturelm bench`: BEANS-Zero's scores."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from naturelm.cli.common import complain, exit_code, give_up
+from naturelm.cli.extras import need_packages
+from naturelm.errors import NatureLMError
+
+_PACKAGES = ("rapidfuzz", "sklearn", "yaml")
+_SHOWN_FAULTS = 20
+
+app = typer.Typer(help="Score answers to BEANS-Zero.", no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def _group() -> None:
+    """Score answers to BEANS-Zero."""
+
+
+@app.command()
+def score(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="CSV or JSON lines: dataset_name, prediction, label.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
+) -> None:
+    """Score any system's predictions as BEANS-Zero's published evaluator does.
+
+    Beside the published metrics stands `exact`: the share right to the letter, before answers are matched to labels.
+    Exit code: 0 all rows scored, 1 some were faulty or of no known component, 2 nothing scored.
+    """
+    try:
+        need_packages("train", _PACKAGES)
+        # Here, not above: these load torch and scikit-learn.
+        from naturelm.bench.predictions import read_predictions
+        from naturelm.bench.published import TASKS, published_scores
+        from naturelm.train.markdown import table
+
+        found = read_predictions(file)
+        known = [row for row in found.rows if row.dataset_name in TASKS]
+        scores = published_scores(known)
+    except NatureLMError as error:
+        give_up(error)
+    faults = [f"{file}, line {fault.line}: {fault.message}" for fault in found.faults]
+    for name in sorted({row.dataset_name for row in found.rows} - set(TASKS)):
+        faults.append(f"{file}: {name!r} is no component of BEANS-Zero; its rows are left out")
+    if as_json:
+        typer.echo(
+            json.dumps(
+                [
+                    {
+                        "dataset_name": of.dataset_name,
+                        "task": of.task,
+                        "rows": of.rows,
+                        **of.metrics,
+                        "exact": of.exact,
+                    }
+                    for of in scores
+                ]
+            )
+        )
+    elif scores:
+        rows = [
+            (of.dataset_name, f"{of.rows:,}", name, f"{value:.4f}")
+            for of in scores
+            for name, value in (*of.metrics.items(), ("exact", of.exact))
+        ]
+        typer.echo(table(("component", "rows", "metric", "value"), rows))
+    for fault in faults[:_SHOWN_FAULTS]:
+        complain(fault)
+    if len(faults) > _SHOWN_FAULTS:
+        complain(f"and {len(faults) - _SHOWN_FAULTS} more")
+    raise typer.Exit(exit_code(len(scores), len(faults)))
