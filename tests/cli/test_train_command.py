@@ -196,7 +196,7 @@ def test_of_several_processes_the_first_one_speaks(trainer: Trainer, monkeypatch
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (("mini-stage9",), "mini-stage9: no configuration has this name; there are: mini-stage1"),
+        (("mini-stage9",), "mini-stage9: no configuration has this name; there are: mini-birdnet"),
         (("gone.yaml",), "gone.yaml: no such file"),
         (("mini-stage1", "--set", "step=5"), "--set step=5: step: there is no such key"),
         (("mini-stage1", "--set", "steps"), "--set steps: expected KEY=VALUE"),
