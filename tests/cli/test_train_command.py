@@ -221,6 +221,7 @@ def test_a_run_that_is_refused_says_so(trainer: Trainer) -> None:
 def test_configurations_are_listed_with_what_they_are() -> None:
     text = run("train", "configs").stdout.splitlines()
     assert [line.split()[0] for line in text] == [
+        "mini-birdnet",
         "mini-stage1",
         "mini-stage2",
         "mini-stage2-without-speech-music",
