@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from training import WARM_UP, losses, tiny_options, tone
+from corpora import write_corpus
+from training import WARM_UP, kind_pair, losses, tiny_options, tone
 
 from naturelm.answer.engine import NatureLM
 from naturelm.corpus.storage import Corpus
@@ -18,6 +19,7 @@ from naturelm.train.mixture import Mixture, mixture_rows
 from naturelm.train.options import MixtureOptions, TrainError, load_train_options
 from naturelm.train.parts import PartRates, part_of, train_only
 from naturelm.train.run import train
+from naturelm.train.runlog import read_log
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +141,20 @@ def test_gradients_flow_into_what_is_trained_and_nowhere_else(root: Path, frozen
         if parameter.requires_grad and not without.search(name) and not parameter.grad.any()
     ]
     assert still == []
+
+
+def test_what_is_not_drawn_is_not_evaluated(root: Path, tmp_path: Path) -> None:
+    rows = [kind_pair(number, "train", source_dataset="esc") for number in range(16)]
+    rows += [kind_pair(n, "validation", source_dataset="other+esc" if n % 2 else "esc") for n in range(8)]
+    rows += [kind_pair(16, "train", source_dataset="other")]
+    corpus = write_corpus(tmp_path / "corpus", rows)
+    options = tiny_options(root, corpus=(corpus,), steps=1, evaluate_every=1, evaluation_pairs=8)
+    pairs = []
+    for name, sources in (("with", {}), ("without", {"other": 0.0})):
+        train(replace(options, mixture=MixtureOptions(sources=sources)), tmp_path / name)
+        (line,) = (each for each in read_log(tmp_path / name) if each["kind"] == "evaluation")
+        pairs.append(sum(task["pairs"] for task in line["tasks"].values()))
+    assert pairs == [8, 4]
 
 
 def test_a_batch_of_eight_is_learnt_by_heart(root: Path) -> None:

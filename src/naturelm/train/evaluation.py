@@ -1,7 +1,7 @@
 """An evaluation during training: loss by task, sample answers, and which species are taken for which."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,14 +35,21 @@ class EvaluationRows:
 
     @classmethod
     def draw(
-        cls, rows: TrainingRows, count: int, shown: int, seed: int, tasks: Sequence[str]
+        cls,
+        rows: TrainingRows,
+        count: int,
+        shown: int,
+        seed: int,
+        tasks: Sequence[str],
+        without_sources: Collection[str] = (),
     ) -> "EvaluationRows":
         """Pairs of the given tasks at random, tasks taking turns; rows that cannot be read are left out."""
         by_task: dict[str, list[int]] = {task: [] for task in tasks}
         start = 0
         for corpus in rows.corpora:
-            for number, task in enumerate(corpus.table(["task"])["task"].to_pylist()):
-                if task in by_task:
+            table = corpus.table(["task", "source_dataset"])
+            for number, (task, source) in enumerate(zip(*table.to_pydict().values(), strict=True)):
+                if task in by_task and not set(without_sources).intersection(source.split("+")):
                     by_task[task].append(start + number)
             start += len(corpus)
         rng = np.random.default_rng([seed, 1])

@@ -389,7 +389,12 @@ class _Run:
         validation = TrainingRows(corpora, rows.sample_rate, rows.clip_seconds, rows.hear)
         tasks = sorted(set(self.columns.tasks[self.mixture.probabilities > 0].tolist()))
         drawn = EvaluationRows.draw(
-            validation, options.evaluation_pairs, options.sample_answers, options.seed, tasks
+            validation,
+            options.evaluation_pairs,
+            options.sample_answers,
+            options.seed,
+            tasks,
+            [name for name, weight in options.mixture.sources.items() if weight == 0],
         )
         if not drawn.examples:
             return None
