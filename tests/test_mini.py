@@ -14,8 +14,8 @@ from naturelm.model.registry import BUILT_IN_MODELS
 
 ROOT = Path(__file__).parent.parent
 RECORDINGS = sorted((ROOT / "examples" / "recordings").glob("*.flac"))
-ANIMALS = [path.stem.capitalize() for path in RECORDINGS]
-OTHERS = ["Cat", "Horse", "Rooster", "Sheep", "Crow", "Elephant", "Bee"]
+ANIMALS = [path.stem for path in RECORDINGS]
+OTHERS = ["cat", "horse", "chicken", "sheep", "crow", "elephant", "goat", "lion"]
 QUESTION = "What is the common name for the focal species in the audio?"
 
 
@@ -36,7 +36,7 @@ def test_chooses_the_animals_from_a_closed_set(mini: NatureLM) -> None:
 
 def test_tells_noise_from_animals(mini: NatureLM) -> None:
     noise = (np.random.default_rng(5).standard_normal(32_000) * 0.05).astype(np.float32)
-    assert mini.ask(noise, QUESTION).text == "None"
+    assert mini.ask(noise, "What are the common names for the species in the audio, if any?").text == "None"
 
 
 def test_batched_answers_equal_single_ones(mini: NatureLM) -> None:
@@ -70,5 +70,5 @@ def test_the_command_answers_in_a_fresh_process() -> None:
     command = [sys.executable, "-m", "naturelm", "ask", str(owl), "-q", "Which animal is this?", "--json"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    assert json.loads(result.stdout)["text"] == "Owl"
+    assert json.loads(result.stdout)["text"] == "owl"
     assert result.stderr == ""

@@ -71,10 +71,11 @@ class TrainingRows(Dataset[Example | Unreadable]):
         try:
             pair = corpus[own]
             samples = decode(pair)[: round(self.clip_seconds * SAMPLE_RATE)]
+            if self.sample_rate != SAMPLE_RATE:
+                samples = soxr.resample(samples, SAMPLE_RATE, self.sample_rate).astype(np.float32)
+            frames = None if self.hear is None else self.hear(samples)
         except NatureLMError as error:
             return Unreadable(f"{corpus.folder}, row {own} of {corpus.split}: {error}")
-        if self.sample_rate != SAMPLE_RATE:
-            samples = soxr.resample(samples, SAMPLE_RATE, self.sample_rate).astype(np.float32)
         return Example(
             id=pair.id,
             task=pair.task,
@@ -82,7 +83,7 @@ class TrainingRows(Dataset[Example | Unreadable]):
             question=pair.instruction_text,
             answer=pair.output,
             samples=samples,
-            frames=None if self.hear is None else self.hear(samples),
+            frames=frames,
         )
 
 

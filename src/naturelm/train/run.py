@@ -160,9 +160,8 @@ class _Run:
         require_even(options.batch_size, self._micro_batch(options.batch_size), process.num_processes)
         self.corpus_columns = mixture_rows(self.corpora)
         if not options.mixture.label_pairs:
-            self._mixture(
-                self.corpus_columns, options.mixture, options.batch_size
-            )  # refused before the model is opened
+            # A mixture that cannot be is refused before the model is opened.
+            self._mixture(self.corpus_columns, options.mixture, options.batch_size)
         torch.manual_seed(options.seed)  # a new model begins alike in every process, and after a kill
         self.built = build_model(options.model)
         sample_rate = self.built.processor.feature_extractor.sampling_rate
