@@ -416,7 +416,7 @@ def test_the_command(command: Callable[..., Result], world: World, tmp_path: Pat
     assert result.exit_code == 0, result.output
     plan = [line for line in result.stderr.splitlines() if "to be trained" in line]
     assert (
-        len(plan) == 5 and "seed 0, without-counting: to be trained, 7 steps of 8 pairs; without " in plan[3]
+        len(plan) == 5 and "seed 0, without-counting: to be trained, 7 steps of 16 pairs; without " in plan[3]
     )
     assert result.stdout.count("## ") == 4 and (tmp_path / "out" / "experiments.md").exists()
     world.broken = {"without-counting": "failed"}

@@ -103,9 +103,8 @@ def test_a_run_starts_from_another(root: Path, tmp_path: Path) -> None:
 
 def a_batch(root: Path) -> tuple:
     options = tiny_options(root)
+    torch.manual_seed(0)
     built = build_model(options.model)
-    from naturelm.corpus.storage import Corpus
-
     corpora = [Corpus(options.corpus[0])]
     mixture = Mixture(mixture_rows(corpora), MixtureOptions(), batch_size=8, seed=0)
     rows = TrainingRows(corpora, 16_000, 2.0)

@@ -10,6 +10,7 @@ import zlib
 from dataclasses import dataclass
 
 import numpy as np
+from torch.utils.data import Dataset
 
 from naturelm.corpus import prompts
 from naturelm.corpus.prompts import Wording
@@ -142,7 +143,7 @@ def _ask(wording: Wording, rng: np.random.Generator) -> str:
     return wording.choose(rng, invented=False, first=False)
 
 
-class AllRows:
+class AllRows(Dataset[Example | Unreadable]):
     """Rows of corpora, and after them pairs about labels: what `Mixture` numbers, in its order."""
 
     def __init__(self, rows: TrainingRows, labels: LabelRows | None) -> None:

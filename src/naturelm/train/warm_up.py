@@ -160,6 +160,7 @@ class WordHearer(nn.Module):
         if heard is None:
             assert input_values is not None and input_features_mask is not None
             heard = self.ear(input_values, ~input_features_mask)
+        assert heard is not None and heard.last_hidden_state is not None and heard.frame_mask is not None
         summaries, real = self.projector.summarise(heard.last_hidden_state, heard.frame_mask)
         summaries = self.projector.output_norm(summaries)
         tokens = self.projector.linear(summaries)
