@@ -160,9 +160,9 @@ def test_a_batch_of_eight_is_learnt_by_heart(root: Path) -> None:
     options, model, batch = a_batch(root)
     train_only(model, PartRates.of_answers(options.optimizer))
     model.train()
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
-    for step in range(500):
-        optimizer.param_groups[0]["lr"] = 1e-2 * (1 - step / 500)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=3e-3)
+    for step in range(600):
+        optimizer.param_groups[0]["lr"] = 3e-3 * (1 - step / 600)
         loss = model(**batch).loss
         if loss < 0.05:
             break
