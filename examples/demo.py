@@ -57,8 +57,8 @@ def main() -> None:
         right = sum(Path(a.recording).stem == a.text.lower() for a in answers)
         console.print(f"\n{kind}: {right} of {len(answers)} right", end="")
     console.print(
-        "\n\nThis model knows four dozen kinds of real animal, from a few short recordings each. It shows how things\n"
-        "work; for real answers about species load the official weights (see README)."
+        "\n\nThis model knows four dozen kinds of real animal, from a few short recordings each, and no\n"
+        "others. It shows how things work; for real answers about species load the official weights (see README)."
     )
 
 
