@@ -159,7 +159,9 @@ def test_faulty_rows_are_told_and_the_rest_is_scored(tmp_path: Path) -> None:
         {**good, "dataset_name": "birds"},
         [1],
     ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows) + "{not json\n")
+    path.write_text(
+        "".join(json.dumps(row) + "\n" for row in rows) + "{not json\n" + "[" * 100_000 + '\n{"label": "x"}\n'
+    )
     result = score(path, "--json")
     assert result.exit_code == 1
     (scores,) = json.loads(result.stdout)
@@ -171,6 +173,8 @@ def test_faulty_rows_are_told_and_the_rest_is_scored(tmp_path: Path) -> None:
         "line 5: its label is no text",
         "line 7: no JSON object",
         "line 8: no JSON;",
+        "line 9: no JSON;",
+        "line 10: no column dataset_name, prediction;",
         "'birds' is no component of BEANS-Zero",
     ):
         assert told in result.stderr, told

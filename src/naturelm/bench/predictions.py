@@ -3,7 +3,7 @@
 import csv
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,8 @@ def read_predictions(path: Path) -> PredictionsFile:
             f"{path}: cannot be read ({error}); give a CSV or JSON-lines file in UTF-8"
         ) from error
     if not rows:
-        raise NatureLMError(f"{path}: no usable prediction; it needs rows of {', '.join(COLUMNS)}")
+        why = f" (line {faults[0].line}: {faults[0].message})" if faults else ""
+        raise NatureLMError(f"{path}: no usable prediction{why}; it needs rows of {', '.join(COLUMNS)}")
     return PredictionsFile(tuple(rows), tuple(faults))
 
 
@@ -81,7 +82,9 @@ def _lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
     if path.suffix.lower() not in _JSON_LINES:
         with path.open(newline="", encoding="utf-8-sig") as file:
             table = csv.DictReader(file)
-            _require_columns(path, table.fieldnames or ())
+            missing = _missing(table.fieldnames or ())
+            if missing:
+                raise NatureLMError(f"{path}: no column {missing}; it needs {', '.join(COLUMNS)}")
             for fields in table:
                 yield table.line_num, fields
         return
@@ -91,24 +94,18 @@ def _lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
                 continue
             try:
                 fields = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 yield number, "no JSON; the line is left out"
                 continue
             if not isinstance(fields, dict):
                 yield number, "no JSON object; the line is left out"
                 continue
-            _require_columns(path, fields, number)
-            yield number, fields
+            missing = _missing(fields)
+            yield number, f"no column {missing}; the line is left out" if missing else fields
 
 
-def _require_columns(path: Path, given: Any, line: int | None = None) -> None:
-    missing = [name for name in COLUMNS if name not in given]
-    if missing:
-        where = path if line is None else f"{path}, line {line}"
-        there = ", ".join(map(str, given)) or "none"
-        raise NatureLMError(
-            f"{where}: no column {', '.join(missing)}; it needs {', '.join(COLUMNS)}, and has {there}"
-        )
+def _missing(given: Iterable[str]) -> str:
+    return ", ".join(name for name in COLUMNS if name not in set(given))
 
 
 def _text(value: object) -> str | None:

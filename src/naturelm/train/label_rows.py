@@ -108,9 +108,9 @@ class LabelRows:
     def __getitem__(self, row: int) -> Example:
         rng = np.random.default_rng([self.seed, _STREAM, row])
         number = int(rng.choice(self._taught))
-        question, answer = self._pair(_TASKS[row % len(_TASKS)], self.embeddings.labels[number], rng)
-        frames = self.embeddings.make(number, rng.uniform(*_SCORES), rng)
         task = _TASKS[row % len(_TASKS)]
+        question, answer = self._pair(task, self.embeddings.labels[number], rng)
+        frames = self.embeddings.make(number, rng.uniform(*_SCORES), rng)
         return Example(f"{LABEL_SOURCE}-{row}", task, LABEL_SOURCE, question, answer, self._silence, frames)
 
     def columns(self) -> MixtureRows:
