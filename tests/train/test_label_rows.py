@@ -13,7 +13,7 @@ from labelled_ear import LABELS, SIZE, LabelledEar, LabelledEarConfig
 from naturelm.corpus.storage import Corpus
 from naturelm.train.building import build_model
 from naturelm.train.data import AnswerCollator, TrainingRows
-from naturelm.train.label_rows import LABEL_SOURCE, EarLabel, LabelEmbeddings, LabelRows
+from naturelm.train.label_rows import LABEL_SOURCE, EarLabel, LabelEmbeddings, LabelRows, label_columns
 from naturelm.train.options import MixtureOptions, ModelOptions, TrainError, TrainOptions
 from naturelm.train.run import train
 from naturelm.train.runlog import read_facts, read_log
@@ -56,7 +56,7 @@ def test_a_made_embedding_is_what_the_ear_takes_for_its_label(seed: int, label: 
 def test_rows_are_pure_hold_labels_back_and_answer_what_the_ear_takes_them_for() -> None:
     made = embeddings()
     rows, again = (LabelRows(made, 300, 7, 8000) for _ in range(2))
-    columns = rows.columns()
+    columns = label_columns(300)
     held_out = {label.common for label in made.labels if label.is_held_out}
     assert held_out and len(held_out) < LABELS / 2
     for number in range(len(rows)):

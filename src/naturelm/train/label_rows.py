@@ -113,13 +113,6 @@ class LabelRows:
         frames = self.embeddings.make(number, rng.uniform(*_SCORES), rng)
         return Example(f"{LABEL_SOURCE}-{row}", task, LABEL_SOURCE, question, answer, self._silence, frames)
 
-    def columns(self) -> MixtureRows:
-        """What the mixture needs to know."""
-        tasks = np.array([_TASKS[row % len(_TASKS)] for row in range(self.count)], dtype=object)
-        sources = np.array([LABEL_SOURCE] * self.count, dtype=object)
-        taxa: list[tuple[str, ...]] = [()] * self.count
-        return MixtureRows(tasks, sources, taxa, np.zeros(self.count), np.full(self.count, _TOKENS))
-
     def _pair(self, task: str, label: EarLabel, rng: np.random.Generator) -> tuple[str, str]:
         if task == "species-scientific":
             return _ask(prompts.SCIENTIFIC_NAME, rng), label.scientific
@@ -137,6 +130,13 @@ class LabelRows:
             question = _ask(prompts.DETECTION_OPTIONS, rng).format(options=", ".join(offered))
             return question, NONE_ANSWER if none else label.common
         return _ask(prompts.COMMON_NAME, rng), label.common
+
+
+def label_columns(count: int) -> MixtureRows:
+    """What the mixture needs to know of so many pairs about labels."""
+    tasks = np.array([_TASKS[row % len(_TASKS)] for row in range(count)], dtype=object)
+    sources = np.array([LABEL_SOURCE] * count, dtype=object)
+    return MixtureRows(tasks, sources, [()] * count, np.zeros(count), np.full(count, _TOKENS))
 
 
 def _ask(wording: Wording, rng: np.random.Generator) -> str:

@@ -31,7 +31,7 @@ from naturelm.train.checkpoints import (
 from naturelm.train.data import AnswerCollator, Example, TrainingRows
 from naturelm.train.evaluation import EvaluationRows, Evaluator
 from naturelm.train.facts import begin_facts, close_facts, has_facts, resume_facts
-from naturelm.train.label_rows import LABEL_SOURCE, AllRows, LabelRows, label_embeddings
+from naturelm.train.label_rows import LABEL_SOURCE, AllRows, LabelRows, label_columns, label_embeddings
 from naturelm.train.memory import keep_freed_memory
 from naturelm.train.metrics import Tally
 from naturelm.train.mixture import Mixture, MixtureRows, joined_rows, mixture_rows, require_even, source_of
@@ -159,18 +159,15 @@ class _Run:
         self.corpora = [Corpus(folder, "train") for folder in options.corpus]
         require_even(options.batch_size, self._micro_batch(options.batch_size), process.num_processes)
         self.corpus_columns = mixture_rows(self.corpora)
-        if not options.mixture.label_pairs:
-            # A mixture that cannot be is refused before the model is opened.
-            self._mixture(self.corpus_columns, options.mixture, options.batch_size)
+        labels = label_columns(options.mixture.label_pairs)
+        self.columns = joined_rows([self.corpus_columns, labels])
+        self.mixture = self._mixture(self.columns, options.mixture, options.batch_size)
         torch.manual_seed(options.seed)  # a new model begins alike in every process, and after a kill
         self.built = build_model(options.model)
         sample_rate = self.built.processor.feature_extractor.sampling_rate
         hear = getattr(self.built.model.ear, "hear", None)
         self.rows = TrainingRows(self.corpora, sample_rate, options.model.clip_seconds, hear)
-        labels = self._label_rows()
-        self.all_rows = AllRows(self.rows, labels)
-        self.columns = joined_rows([self.corpus_columns, *([labels.columns()] if labels else [])])
-        self.mixture = self._mixture(self.columns, options.mixture, options.batch_size)
+        self.all_rows = AllRows(self.rows, self._label_rows())
         self.evaluator = self._evaluator()
         if options.warm_up is not None:
             self._word_targets(options.warm_up)
