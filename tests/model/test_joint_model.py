@@ -291,3 +291,20 @@ def test_mean_is_of_the_real_frames_alone() -> None:
         expected = model.projector.linear(torch.stack([normed[0, :16].mean(0), normed[0, 16:18].mean(0)]))
     assert token_mask.tolist() == [[True, True]]
     torch.testing.assert_close(embeds[0], expected, rtol=0, atol=1e-5)
+
+
+def test_frames_lose_numbers_in_training_and_keep_them_otherwise() -> None:
+    plain = tiny_model(projector_config=tiny_projector_config(kind="mean")).projector.train()
+    dropped = tiny_model(projector_config=tiny_projector_config(kind="mean", frame_dropout=0.5)).projector
+    dropped.load_state_dict(plain.state_dict())
+    frames, mask = torch.randn(1, 20, 24), torch.ones(1, 20, dtype=torch.bool)
+    with torch.no_grad():
+        assert torch.equal(plain(frames, mask)[0], plain(frames, mask)[0])
+        assert torch.equal(dropped.eval()(frames, mask)[0], plain(frames, mask)[0])
+        assert not torch.equal(dropped.train()(frames, mask)[0], dropped(frames, mask)[0])
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0])
+def test_a_share_of_numbers_that_makes_no_sense_is_refused(share: float) -> None:
+    with pytest.raises(ValueError, match="frame_dropout"):
+        tiny_projector_config(frame_dropout=share)

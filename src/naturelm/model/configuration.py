@@ -83,6 +83,9 @@ class NatureLMProjectorConfig(PreTrainedConfig):
 
     `label_hints` likeliest labels of the clip, each spelt out in `label_hint_tokens` tokens, follow the windows;
     only an ear that has labels of its own can give them (see `naturelm.model.label_hints`).
+
+    `frame_dropout` is the share of each frame's numbers that training leaves out: behind a frozen ear that gives
+    many numbers, a few recordings would otherwise be learnt by heart.
     """
 
     model_type = "naturelm_projector"
@@ -98,6 +101,7 @@ class NatureLMProjectorConfig(PreTrainedConfig):
     intermediate_size: int = 3072
     layer_norm_eps: float = 1e-12
     dropout: float = 0.1
+    frame_dropout: float = 0.0
     output_layer_norm: bool = False  # before the linear projection
     honour_mask: bool = False
     label_hints: int = 0
@@ -112,6 +116,10 @@ class NatureLMProjectorConfig(PreTrainedConfig):
             )
         if self.label_hints < 0 or self.label_hint_tokens < 1:
             raise ValueError("label_hints of the projector is at least 0, and label_hint_tokens at least 1")
+        if not 0 <= self.frame_dropout < 1:
+            raise ValueError(
+                f"frame_dropout of the projector is 0 or more and below 1, not {self.frame_dropout}"
+            )
         if self.honour_mask and self.stride_frames > self.window_frames:
             raise ValueError(
                 "with honour_mask every frame is in a window: stride_frames is at most window_frames"

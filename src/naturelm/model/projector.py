@@ -20,6 +20,7 @@ class WindowedProjector(nn.Module):
         self.config = config
         input_size *= config.fold_frames
         self.input_norm = nn.LayerNorm(input_size)
+        self.frame_dropout = nn.Dropout(config.frame_dropout)
         if config.kind == "qformer":
             self.query_tokens = nn.Parameter(torch.randn(1, config.num_queries, config.hidden_size) * 0.02)
             self.qformer = Blip2QFormerModel(_qformer_config(config, input_size))
@@ -40,7 +41,7 @@ class WindowedProjector(nn.Module):
     def summarise(self, frames: Tensor, frame_mask: Tensor) -> tuple[Tensor, Tensor]:
         """One vector a query and window, before the projection: (batch, tokens, width) and mask."""
         folded, folded_mask = self._fold(frames, frame_mask)
-        windows, window_mask = self._cut(self.input_norm(folded), folded_mask)
+        windows, window_mask = self._cut(self.frame_dropout(self.input_norm(folded)), folded_mask)
         batch, count, length, _ = windows.shape
         if self.config.kind == "mean":
             weights = window_mask.unsqueeze(-1).to(windows.dtype)
