@@ -6,8 +6,9 @@ so that an experiment goes on where it was stopped.
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -125,6 +126,17 @@ class Outcome:
     """Whether a signal ended it before all was done."""
 
 
+@dataclass(frozen=True)
+class Processes:
+    """Who else works on the same runs."""
+
+    number: int = 0
+    """Of this process."""
+    count: int = 1
+    wait: Callable[[], None] = lambda: None
+    """Comes back when all processes have called it."""
+
+
 class Train(Protocol):
     """What trains: `naturelm.train.run.train`, or a stand-in."""
 
@@ -175,31 +187,73 @@ def plan_experiments(options: ExperimentOptions) -> Plan:
 
 
 def run_experiments(
-    plan: Plan, train: Train, score: ScoreModel, tell: Callable[[str], None] = lambda line: None
+    plan: Plan,
+    train: Train,
+    score: ScoreModel,
+    tell: Callable[[str], None] = lambda line: None,
+    processes: Processes = Processes(),
 ) -> Outcome:
     """Train and score all that is not there yet, seed by seed.
 
     A run that fails is noted, and the others go on; those that start from it fail with it. tell: gets a line
-    at each step. What is found in a folder that was scored before is read from there.
+    at each step. What is found in a folder that was scored before is read from there. Of several processes all
+    train each run together and share out the scoring; the first one has the outcome, the others an empty one.
     """
-    scores: list[ArmScores] = []
     failures: list[RunFailure] = []
+    trained: list[PlannedRun] = []
+    stopped = False
     try:
-        for run in plan.runs:
-            if any((of.seed, of.name) == (run.seed, STAGE1) for of in failures):
-                failures.append(RunFailure(run.seed, run.name, "its first stage has failed"))
-                continue
-            try:
-                _train(run, train, tell)
-                if run.name != STAGE1:
-                    scores.append(_scored(plan, run, score, tell))
-            # Of torch when memory is short, and of a disk that is full: the other runs may still fit.
-            except (NatureLMError, OSError, RuntimeError) as error:
-                failures.append(RunFailure(run.seed, run.name, " ".join(str(error).split())))
-                tell(f"{_title(run)}: failed")
+        for seed in dict.fromkeys(run.seed for run in plan.runs):
+            arms, failed = _train_seed([run for run in plan.runs if run.seed == seed], train, tell)
+            trained += arms
+            failures += failed
+            for run in arms[processes.number :: processes.count]:
+                failures += _tried(run, tell, partial(_score, plan, run, score, tell))
     except (_Stopped, KeyboardInterrupt):
-        return Outcome(tuple(scores), tuple(failures), stopped=True)
-    return Outcome(tuple(scores), tuple(failures), stopped=False)
+        stopped = True
+    else:
+        processes.wait()
+    if processes.number:
+        return Outcome((), (), stopped)
+    scores = []
+    for run in trained:
+        kept = _read_scores(plan, run)
+        if kept is not None:
+            scores.append(kept)
+        elif not stopped and not _is_among(run, failures):
+            failures.append(RunFailure(run.seed, run.name, "the process that was to score it has failed"))
+    return Outcome(tuple(scores), tuple(failures), stopped)
+
+
+def _train_seed(
+    runs: Sequence[PlannedRun], train: Train, tell: Callable[[str], None]
+) -> tuple[list[PlannedRun], list[RunFailure]]:
+    """The arms of a seed that have been trained, and what failed."""
+    trained: list[PlannedRun] = []
+    failures: list[RunFailure] = []
+    for run in runs:
+        if any(of.name == STAGE1 for of in failures):
+            failures.append(RunFailure(run.seed, run.name, "its first stage has failed"))
+            continue
+        failures += _tried(run, tell, partial(_train, run, train, tell))
+        if run.name != STAGE1 and not _is_among(run, failures):
+            trained.append(run)
+    return trained, failures
+
+
+def _is_among(run: PlannedRun, failures: Sequence[RunFailure]) -> bool:
+    return any((of.seed, of.name) == (run.seed, run.name) for of in failures)
+
+
+def _tried(run: PlannedRun, tell: Callable[[str], None], work: Callable[[], None]) -> list[RunFailure]:
+    """Work on a run; why it failed, if it did."""
+    try:
+        work()
+    # Of torch when memory is short, and of a disk that is full: the other runs may still fit.
+    except (NatureLMError, OSError, RuntimeError) as error:
+        tell(f"{_title(run)}: failed")
+        return [RunFailure(run.seed, run.name, " ".join(str(error).split()))]
+    return []
 
 
 def score_model(
@@ -318,17 +372,12 @@ def _train(run: PlannedRun, train: Train, tell: Callable[[str], None]) -> None:
         raise NatureLMError(report.reason)
 
 
-def _scored(plan: Plan, run: PlannedRun, score: ScoreModel, tell: Callable[[str], None]) -> ArmScores:
+def _score(plan: Plan, run: PlannedRun, score: ScoreModel, tell: Callable[[str], None]) -> None:
+    """Score a trained run and keep that in its folder."""
+    if _read_scores(plan, run) is not None:
+        return
     folder = run.folder / _SCORES
-    settings = {
-        "corpus": plan.corpus_hash,
-        "limit": plan.options.limit,
-        "chosen_from": MOST_CHOSEN_FROM,
-        "trained": read_facts(run.folder).finished,
-    }
-    kept = _read_scores(run, folder, settings)
-    if kept is not None:
-        return kept
+    settings = _settings(plan, run)
     tell(f"{_title(run)}: scoring")
     report = score(run.model, plan.options.corpus, limit=plan.options.limit)
     if not report.scores:
@@ -338,13 +387,22 @@ def _scored(plan: Plan, run: PlannedRun, score: ScoreModel, tell: Callable[[str]
     (folder / _SETTINGS).unlink(missing_ok=True)
     write_report(report, folder, title=_title(run))
     write_text(folder / _SETTINGS, json.dumps(settings, indent=1) + "\n")
-    return ArmScores(run.seed, run.name, report.scores, report.answers)
 
 
-def _read_scores(run: PlannedRun, folder: Path, settings: dict[str, Any]) -> ArmScores | None:
-    """What was scored before with these settings; None if nothing was, or it cannot be read."""
+def _settings(plan: Plan, run: PlannedRun) -> dict[str, Any]:
+    return {
+        "corpus": plan.corpus_hash,
+        "limit": plan.options.limit,
+        "chosen_from": MOST_CHOSEN_FROM,
+        "trained": read_facts(run.folder).finished,
+    }
+
+
+def _read_scores(plan: Plan, run: PlannedRun) -> ArmScores | None:
+    """What was scored with these settings; None if nothing was, or it cannot be read."""
+    folder = run.folder / _SCORES
     try:
-        if json.loads((folder / _SETTINGS).read_text(encoding="utf-8")) != settings:
+        if json.loads((folder / _SETTINGS).read_text(encoding="utf-8")) != _settings(plan, run):
             return None
         scores = tuple(Score(**of) for of in json.loads((folder / SCORES).read_text(encoding="utf-8")))
         answers = tuple(AnswerRecord(**of) for of in pq.read_table(folder / ANSWERS).to_pylist())

@@ -1,6 +1,7 @@
 """`naturelm experiments`: how good a model is on what it has not been trained on."""
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from naturelm.cli.train import EXIT_STOPPED, TRAIN_EXTRA, TRAIN_PACKAGES
 from naturelm.errors import NatureLMError
 
 if TYPE_CHECKING:
-    from naturelm.bench.experiments import Outcome
+    from naturelm.bench.experiments import Outcome, Processes
     from naturelm.bench.held_out import HeldOutReport
 
 _PACKAGES = ("pyarrow", "scipy", "sklearn", "yaml")
@@ -168,13 +169,15 @@ def run(
         )
         from naturelm.train.run import train
 
+        processes = _processes()
         plan = plan_experiments(ExperimentOptions(corpus, out, seeds, start, limit, tuple(changes or ())))
-        typer.echo(describe_plan(plan), err=True)
+        tell = (lambda line: typer.echo(line, err=True)) if processes.number == 0 else (lambda line: None)
+        tell(describe_plan(plan))
         # Training prints sample answers: stdout is for the results.
         with redirect_stdout(sys.stderr), _terminated_as_interrupted():
-            outcome = run_experiments(
-                plan, train, _score_with_bar, tell=lambda line: typer.echo(line, err=True)
-            )
+            outcome = run_experiments(plan, train, _score_with_bar, tell, processes)
+        if processes.number:
+            return
         files = write_findings(plan, outcome) if outcome.scores else []
     except NatureLMError as error:
         give_up(error)
@@ -182,6 +185,19 @@ def run(
         typer.echo(files[0 if as_json else 1].read_text(encoding="utf-8"), nl=False)
         typer.echo(f"wrote {', '.join(str(path) for path in files)}", err=True)
     _leave_run(outcome)
+
+
+def _processes() -> "Processes":
+    """Those that torchrun has started, as it tells them."""
+    from accelerate import PartialState
+    from torch.cuda import is_available
+
+    from naturelm.bench.experiments import Processes
+
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return Processes()
+    state = PartialState(cpu=not is_available())
+    return Processes(state.process_index, state.num_processes, state.wait_for_everyone)
 
 
 def _score_with_bar(model: Path, corpus: Path, *, limit: int | None) -> "HeldOutReport":
