@@ -1,6 +1,7 @@
 """Export: what is written loads as the same model, in either layout, or nothing is written at all."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,17 @@ def test_ours_holds_what_was_trained_in_half_precision(tmp_path: Path, hub_llm: 
     }
     assert_equal(expected, after.state_dict())
     assert (after.config.text_model, after.config.clip_seconds) == (HUB_LLM, 5.0)
+
+
+def test_who_may_read_the_configuration_may_read_the_weights(tmp_path: Path, hub_llm: str) -> None:
+    save(tiny_model(), tmp_path / "run" / "model", llm=hub_llm)
+    before = os.umask(0o022)
+    try:
+        out = export_run(tmp_path / "run", "naturelm", tmp_path / "out")
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in out.iterdir()}
+    assert set(modes.values()) == {0o644}
 
 
 def test_ours_tells_nothing_of_this_machine(tmp_path: Path, hub_llm: str) -> None:

@@ -75,6 +75,8 @@ def export_run(run: Path, to: Layout, out: Path, *, license: str | None = None) 
         found, tensors = _with_own_language_model(found, model, tensors)
     with _whole_folder(out) as staged:
         _WRITERS[to](staged, found, tensors)
+        # safetensors writes for its owner alone; whoever may read the configuration may read these as well.
+        shutil.copymode(staged / "config.json", staged / _WEIGHTS)
         facts = ModelFacts(
             config=found.config,
             parameters=count_parameters(model),
