@@ -134,8 +134,11 @@ def run(
     seeds: Annotated[int, typer.Option(min=1, help="How often each arm is trained.")] = 3,
     start: Annotated[
         Path | None,
+        # Not `--start`: torchrun would take that for its own `--start-method`.
         typer.Option(
-            metavar="RUN", help="Finished first stage for all seeds; default: one is trained for each."
+            "--first-stage",
+            metavar="RUN",
+            help="Finished first stage for all seeds; default: one is trained for each.",
         ),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Rows of each component; default: all.")] = None,
