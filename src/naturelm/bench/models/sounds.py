@@ -1,6 +1,8 @@
 """Clips as a system wants them: at its own rate, and in windows of its own length."""
 
 import math
+from collections.abc import Callable, Iterable
+from typing import Literal, get_args
 
 import numpy as np
 import soxr
@@ -8,6 +10,9 @@ import soxr
 from naturelm.bench.models.base import BenchItem
 from naturelm.corpus.recordings import FloatArray
 from naturelm.errors import AudioError
+
+Pool = Literal["max", "mean"]
+"""Over the windows of a clip."""
 
 
 def heard(item: BenchItem, rate: int) -> FloatArray:
@@ -40,3 +45,38 @@ def windows(samples: FloatArray, length: int, hop: int) -> FloatArray:
     last = len(filled) - length
     starts = [min(number * hop, last) for number in range(1 + math.ceil(last / hop))]
     return np.stack([filled[start : start + length] for start in starts])
+
+
+def check_pool(pool: str) -> None:
+    """Raises ValueError unless it is a way to pool windows."""
+    if pool not in get_args(Pool):
+        raise ValueError(f"windows are pooled by {' or '.join(get_args(Pool))}, not {pool!r}")
+
+
+def pooled_scores(
+    clips: Iterable[FloatArray], score: Callable[[FloatArray], FloatArray], at_once: int, pool: Pool
+) -> FloatArray:
+    """(clips, labels) scores, each the highest or the mean over the windows of a clip.
+
+    clips: (windows, length) of each, with one window at least. score: (windows, length) to (windows, labels); it
+    is given up to `at_once` windows, of one clip or of several.
+    """
+    pending: list[FloatArray] = []
+    found: list[FloatArray] = []
+    counts: list[int] = []
+    for clip in clips:
+        counts.append(len(clip))
+        pending.extend(clip)
+        while len(pending) >= at_once:
+            found.append(score(np.stack(pending[:at_once])))
+            del pending[:at_once]
+    if pending:
+        found.append(score(np.stack(pending)))
+    scores = np.concatenate(found)
+    by_clip = np.split(scores, np.cumsum(counts)[:-1])
+    return np.stack([of.max(0) if pool == "max" else of.mean(0) for of in by_clip])
+
+
+def sigmoid(scores: FloatArray) -> FloatArray:
+    """Scores of any size to confidences in [0, 1]."""
+    return (1 / (1 + np.exp(-np.clip(scores, -60, 60)))).astype(np.float32)
