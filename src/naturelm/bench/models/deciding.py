@@ -55,3 +55,9 @@ def one_each(answers: Sequence[BenchAnswer], batch: Sequence[BenchItem], system:
             f"{system} gave {len(answers)} answers to {len(batch)} questions; it has to give one to each"
         )
     return list(answers)
+
+
+def one_line(said: object, most: int = 200) -> str:
+    """What an error or a stranger says, on one line and without control signs; its type where that is nothing."""
+    text = " ".join("".join(sign if sign.isprintable() else " " for sign in str(said)[: 4 * most]).split())
+    return text[:most] or type(said).__name__
