@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from naturelm.cli.bench_run import run
 from naturelm.cli.common import complain, exit_code, give_up
 from naturelm.cli.extras import need_packages
 from naturelm.errors import NatureLMError
@@ -13,12 +14,17 @@ from naturelm.errors import NatureLMError
 _PACKAGES = ("rapidfuzz", "sklearn", "yaml")
 _SHOWN_FAULTS = 20
 
-app = typer.Typer(help="Score answers to BEANS-Zero.", no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(
+    help="BEANS-Zero: ask systems, score and compare them.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command()(run)
 
 
 @app.callback()
 def _group() -> None:
-    """Score answers to BEANS-Zero."""
+    """BEANS-Zero: ask systems, score and compare them."""
 
 
 @app.command()
