@@ -11,7 +11,7 @@ from bench.models.bench_items import an_item
 from naturelm.bench.models.closed_set import ClosedSets
 from naturelm.bench.models.deciding import UnanswerableError, answer_by_scores
 from naturelm.bench.models.names import LabelNames, SystemLabel, built_in_names, names_from
-from naturelm.bench.models.sounds import heard, pooled_scores, windows
+from naturelm.bench.models.sounds import by_clip, heard, pooled, windows
 from naturelm.corpus.taxonomy import Taxon, Taxonomy, TaxonomyError
 from naturelm.errors import AudioError
 
@@ -137,14 +137,16 @@ def test_pooling_keeps_windows_with_their_clip(counts: list[int], at_once: int) 
     clips = [rng.random((count, 4), dtype=np.float32) for count in counts]
     sizes: list[int] = []
 
-    def score(some: np.ndarray) -> np.ndarray:
+    def hear(some: list[np.ndarray]) -> np.ndarray:
         sizes.append(len(some))
-        return some * 2
+        return np.stack(some) * 2
 
-    for pool in ("max", "mean"):
-        expected = np.stack([getattr(2 * clip, pool)(0) for clip in clips])
-        np.testing.assert_allclose(pooled_scores(clips, score, at_once, pool), expected, rtol=1e-6)
-    assert max(sizes) <= at_once and sum(sizes) == 2 * sum(counts)
+    found = by_clip((iter(clip) for clip in clips), hear, at_once)
+    for clip, rows in zip(clips, found, strict=True):
+        assert np.array_equal(rows, 2 * clip)
+        assert np.array_equal(pooled(rows, "max"), 2 * clip.max(0))
+        np.testing.assert_allclose(pooled(rows, "mean"), 2 * clip.mean(0), rtol=1e-6)
+    assert max(sizes) <= at_once and sum(sizes) == sum(counts)
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from naturelm.bench.models.base import BenchAnswer, BenchItem, ModelInfo
 from naturelm.bench.models.closed_set import ClosedSets
 from naturelm.bench.models.names import SystemLabel, names_from
-from naturelm.bench.models.sounds import Pool, check_pool, heard, pooled_scores, sigmoid, windows
+from naturelm.bench.models.sounds import Pool, by_clip, check_pool, heard, pooled, sigmoid, windows
 from naturelm.corpus.recordings import FloatArray
 
 if TYPE_CHECKING:
@@ -81,6 +83,10 @@ class BirdNetSystem:
 
         hop = max(1, round(self._options.hop_seconds * BIRDNET_RATE))
         cut = (windows(heard(item, BIRDNET_RATE), WINDOW_SAMPLES, hop) for item in batch)
-        return pooled_scores(
-            cut, lambda some: sigmoid(self._graph.predict(some)), _WINDOWS_AT_ONCE, self._options.pool
+        return np.stack(
+            [pooled(of, self._options.pool) for of in by_clip(cut, self._score, _WINDOWS_AT_ONCE)]
         )
+
+    def _score(self, cut: Sequence[FloatArray]) -> FloatArray:
+        """(windows, 6,522) confidences."""
+        return sigmoid(self._graph.predict(np.stack(cut)))

@@ -135,6 +135,19 @@ def _birdnet(place: str, around: Surroundings) -> BenchModel:
     return BirdNetSystem(made(BirdNetOptions, around.settings))
 
 
+def _clap(place: str, around: Surroundings) -> BenchModel:
+    from naturelm.bench.models.clap import ClapOptions, ClapSystem
+
+    return ClapSystem(place, made(ClapOptions, around.settings), device=around.device)
+
+
+def _biolingual(place: str, around: Surroundings) -> BenchModel:
+    from naturelm.bench.models.clap import BIOLINGUAL, ClapOptions, ClapSystem
+
+    settings = {"template": BIOLINGUAL.template, **around.settings}
+    return ClapSystem(place, made(ClapOptions, settings), name="BioLingual", device=around.device)
+
+
 def _http(url: str, around: Surroundings) -> BenchModel:
     from naturelm.bench.models.http import HttpOptions, HttpSystem
 
@@ -172,6 +185,10 @@ SYSTEMS: Mapping[str, KnownSystem] = MappingProxyType(
             ),
             KnownSystem(
                 "birdnet", "", "BirdNET 2.4; fetch it with `naturelm models fetch birdnet`", _birdnet
+            ),
+            KnownSystem("clap", "folder", "LAION's CLAP, or another transformers ClapModel", _clap),
+            KnownSystem(
+                "biolingual", "folder", "BioLingual: CLAP with the sentence it was taught", _biolingual
             ),
         )
     }

@@ -53,28 +53,32 @@ def check_pool(pool: str) -> None:
         raise ValueError(f"windows are pooled by {' or '.join(get_args(Pool))}, not {pool!r}")
 
 
-def pooled_scores(
-    clips: Iterable[FloatArray], score: Callable[[FloatArray], FloatArray], at_once: int, pool: Pool
-) -> FloatArray:
-    """(clips, labels) scores, each the highest or the mean over the windows of a clip.
+def by_clip(
+    clips: Iterable[Iterable[FloatArray]], hear: Callable[[list[FloatArray]], FloatArray], at_once: int
+) -> list[FloatArray]:
+    """(windows, size) of each clip, what `hear` makes of its windows.
 
-    clips: (windows, length) of each, with one window at least. score: (windows, length) to (windows, labels); it
-    is given up to `at_once` windows, of one clip or of several.
+    clips: the windows of each, one at least. hear: windows, each (samples,), to (windows, size); it is given up to
+    `at_once` of them, of one clip or of several.
     """
     pending: list[FloatArray] = []
     found: list[FloatArray] = []
     counts: list[int] = []
     for clip in clips:
-        counts.append(len(clip))
+        before = len(pending)
         pending.extend(clip)
+        counts.append(len(pending) - before)
         while len(pending) >= at_once:
-            found.append(score(np.stack(pending[:at_once])))
+            found.append(hear(pending[:at_once]))
             del pending[:at_once]
     if pending:
-        found.append(score(np.stack(pending)))
-    scores = np.concatenate(found)
-    by_clip = np.split(scores, np.cumsum(counts)[:-1])
-    return np.stack([of.max(0) if pool == "max" else of.mean(0) for of in by_clip])
+        found.append(hear(pending))
+    return np.split(np.concatenate(found), np.cumsum(counts)[:-1])
+
+
+def pooled(rows: FloatArray, pool: Pool) -> FloatArray:
+    """(windows, size) to (size,): the highest, or the mean."""
+    return rows.max(0) if pool == "max" else rows.mean(0)
 
 
 def sigmoid(scores: FloatArray) -> FloatArray:
