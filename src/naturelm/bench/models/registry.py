@@ -148,6 +148,12 @@ def _biolingual(place: str, around: Surroundings) -> BenchModel:
     return ClapSystem(place, made(ClapOptions, settings), name="BioLingual", device=around.device)
 
 
+def _perch(place: str, around: Surroundings) -> BenchModel:
+    from naturelm.bench.models.perch import PerchOptions, PerchSystem
+
+    return PerchSystem(place, made(PerchOptions, around.settings))
+
+
 def _http(url: str, around: Surroundings) -> BenchModel:
     from naturelm.bench.models.http import HttpOptions, HttpSystem
 
@@ -190,6 +196,7 @@ SYSTEMS: Mapping[str, KnownSystem] = MappingProxyType(
             KnownSystem(
                 "biolingual", "folder", "BioLingual: CLAP with the sentence it was taught", _biolingual
             ),
+            KnownSystem("perch", "path", "Perch 2, from a SavedModel's folder or an ONNX file", _perch),
         )
     }
 )
