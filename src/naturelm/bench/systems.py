@@ -1,24 +1,22 @@
-"""Systems by name: what `--model` may say, and how it becomes something that can be asked."""
+"""A system by what `--model` says: one that is registered, a server, a function, or a NatureLM-audio."""
 
-import importlib
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from naturelm.bench.models.base import BenchAnswer, BenchItem, BenchModel, ModelInfo
+from naturelm.bench.models.base import BenchModel
+from naturelm.bench.models.registry import Surroundings, UnknownSystemError, open_registered
 from naturelm.bench.suites.suite import Suite
 from naturelm.errors import NatureLMError
 
-
-class SystemChoiceError(NatureLMError):
-    """A system that cannot be found or opened; the text names the cure."""
+FEW_CHOICES = 50
+"""Labels of the largest closed set that is scored of a corpus's own components: a larger one takes a CPU a second a row."""
 
 
 class Ways(StrEnum):
-    """How a closed set is answered."""
+    """How NatureLM-audio answers where there is a closed set."""
 
     BOTH = "both"
     GENERATE = "generate"
@@ -34,45 +32,53 @@ class SystemOptions:
     """Labels of the largest closed set that is scored."""
     merging_alpha: float = 1.0
     llm: str | None = None
-    device: str | None = None
-    batch_size: int = 8
     corpus: Path | None = None
     """Whose training rows a floor learns from."""
     seed: int = 0
-    time_limit: float = 600.0
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Of a registered system's own, as they are typed."""
+    device: str | None = None
+    batch_size: int = 8
 
-    def settings(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values of what changes answers."""
-        left_out = ("device", "batch_size", "time_limit")
-        return {key: value if isinstance(value, int | float | None) else str(value)
-                for key, value in asdict(self).items() if key not in left_out}  # fmt: skip
+        values = {
+            **asdict(self),
+            "ways": self.ways.value,
+            "corpus": None if self.corpus is None else str(self.corpus),
+        }
+        return {key: value for key, value in values.items() if key not in {"device", "batch_size"}}
 
 
-Opener = Callable[[str, Suite, SystemOptions], BenchModel]
-"""From the path after `=` (empty for none), the suite that will be asked, and the options."""
+def read_settings(texts: Sequence[str]) -> dict[str, str]:
+    """`KEY=VALUE` texts. Raises UnknownSystemError for one without a key or `=`."""
+    settings = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise UnknownSystemError(f"--set {text!r}: write it as KEY=VALUE")
+        settings[key] = value
+    return settings
 
 
 def open_system(name: str, suite: Suite, options: SystemOptions) -> BenchModel:
-    """A system by what `--model` says.
-
-    `http://...` and `https://...` are servers; `NAME` and `NAME=PATH` the systems of `SYSTEMS`; `module:name` a Python
-    class, factory, object or function of the operator's own; all else is a NatureLM-audio by built-in name, folder or
-    hub id. Raises NatureLMError where it cannot be opened.
-    """
-    if name.startswith(("http://", "https://")):
-        return _server(name, suite, options)
-    own, _, path = name.partition("=")
-    if own in SYSTEMS:
-        return SYSTEMS[own](path, suite, options)
-    if "=" in name and not Path(name).exists():
-        raise SystemChoiceError(f"no system is called {own!r}; there are: {', '.join(sorted(SYSTEMS))}")
-    module, colon, member = name.partition(":")
-    if colon and not Path(name).exists() and module.replace(".", "_").isidentifier():
-        return python_system(module, member)
-    return _naturelm(name, suite, options)
+    """A system, loaded. Raises NatureLMError where it cannot be opened or has no such setting."""
+    around = Surroundings(
+        corpus=options.corpus,
+        answers=lambda: ((row.dataset_name, row.output) for row in suite.rows),
+        seed=options.seed,
+        device=options.device,
+        settings=options.settings,
+    )
+    registered = open_registered(name, around)
+    return registered or _naturelm(name, options)
 
 
-def _naturelm(name: str, suite: Suite, options: SystemOptions) -> BenchModel:
+def _naturelm(name: str, options: SystemOptions) -> BenchModel:
+    if options.settings:
+        raise UnknownSystemError(
+            f"{name} is a NatureLM-audio, which has options and no --set {next(iter(options.settings))}"
+        )
     from naturelm.answer.engine import NatureLM
     from naturelm.bench.models.naturelm import NatureLMOptions, NatureLMSystem
 
@@ -82,56 +88,12 @@ def _naturelm(name: str, suite: Suite, options: SystemOptions) -> BenchModel:
         most_choices=options.most_choices,
         merging_alpha=options.merging_alpha,
     )
-    model = NatureLM.from_pretrained(
-        name, llm=options.llm, device=options.device, batch_size=options.batch_size
-    )
-    return NatureLMSystem(model, how)
-
-
-def _server(name: str, suite: Suite, options: SystemOptions) -> BenchModel:
-    raise SystemChoiceError(f"{name}: asking a server is not in this version")
-
-
-SYSTEMS: Mapping[str, Opener] = {}
-"""Systems that have a name of their own, beside NatureLM-audio."""
-
-
-def python_system(module: str, member: str) -> BenchModel:
-    """`module:member` of the operator's own, imported from the current folder or what is installed.
-
-    A class or factory is called without arguments; a function of a batch is asked as it is, and may answer in plain
-    texts. Raises SystemChoiceError where it cannot be imported or is none of these.
-    """
-    where = f"{module}:{member}"
-    folder = str(Path.cwd())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
     try:
-        found: Any = importlib.import_module(module)
-        for part in member.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise SystemChoiceError(
-            f"{where}: cannot be imported ({error}); run in its folder or install it"
-        ) from error
-    if isinstance(found, type):
-        found = found()
-    if hasattr(found, "answer"):
-        return found if hasattr(found, "info") else _Callable(where, found.answer)
-    if not callable(found):
-        raise SystemChoiceError(
-            f"{where}: neither callable nor an object with `answer`; see bench/models/base.py"
+        model = NatureLM.from_pretrained(
+            name, llm=options.llm, device=options.device, batch_size=options.batch_size
         )
-    return _Callable(where, found)
-
-
-class _Callable:
-    """A function of a batch as a system."""
-
-    def __init__(self, name: str, call: Callable[[Sequence[BenchItem]], Sequence[Any]]) -> None:
-        self._call = call
-        self.info = ModelInfo(name, note="a Python callable")
-
-    def answer(self, batch: Sequence[BenchItem]) -> list[BenchAnswer]:
-        """As the function answers; texts are answers without scores."""
-        return [BenchAnswer(one) if isinstance(one, str) else one for one in self._call(batch)]
+    except NatureLMError as error:
+        raise UnknownSystemError(
+            f"--model {name}: {error} (`naturelm bench systems` lists what else there is)"
+        ) from error
+    return NatureLMSystem(model, how)

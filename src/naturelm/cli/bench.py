@@ -28,6 +28,25 @@ def _group() -> None:
 
 
 @app.command()
+def systems(as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False) -> None:
+    """List the systems that `--model` knows by name."""
+    from naturelm.bench.models.registry import SYSTEMS
+
+    for system in SYSTEMS.values():
+        written = f"{system.name}={system.place.upper()}" if system.place else system.name
+        if as_json:
+            typer.echo(json.dumps({"name": system.name, "written": written, "summary": system.summary}))
+        else:
+            typer.echo(f"{written}\n    {system.summary}")
+    if not as_json:
+        typer.echo("http://... or https://...\n    a server that keeps predictions_v1")
+        typer.echo("module:function\n    a Python function of your own, from a list of BenchItem to answers")
+        typer.echo(
+            "anything else\n    a NatureLM-audio, by built-in name (`naturelm models`), folder or hub id"
+        )
+
+
+@app.command()
 def score(
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="CSV or JSON lines: dataset_name, prediction, label.")

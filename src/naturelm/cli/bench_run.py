@@ -23,7 +23,7 @@ def run(
         typer.Option(
             "--model",
             "-m",
-            help="NatureLM-audio by name, folder or hub id; a system (NAME or NAME=PATH; see `bench systems`); "
+            help="NatureLM-audio by name, folder or hub id; a system (NAME or NAME=PLACE; see `bench systems`); "
             "http(s)://...; or module:callable.",
         ),
     ],
@@ -49,8 +49,11 @@ def run(
         str, typer.Option(help="generate, choose (score the labels of closed sets), or both.")
     ] = "both",
     most_choices: Annotated[
-        int, typer.Option(min=2, help="Labels of the largest closed set that is scored.")
-    ] = 300,
+        int | None,
+        typer.Option(
+            min=2, help="Labels of the largest closed set that is scored; default: 300, of beans-mini 50."
+        ),
+    ] = None,
     merging_alpha: Annotated[float, typer.Option(help="Scale of the LoRA adapter, 0 to 1.")] = 1.0,
     wording: Annotated[
         list[str] | None,
@@ -61,6 +64,10 @@ def run(
     orders: Annotated[int, typer.Option(min=0, help="Ask again with options shuffled, so often.")] = 0,
     llm: Annotated[
         str | None, typer.Option(help="Language model in place of the one that the checkpoint names.")
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A system's own setting; give several."),
     ] = None,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: the GPU if there is one.")
@@ -89,9 +96,9 @@ def run(
         from naturelm.bench.running.runs import RunRequest, read_run, run_suite
         from naturelm.bench.scoring.run_scores import score_run
         from naturelm.bench.scoring.tables import scores_to_markdown, write_scores
-        from naturelm.bench.suites.opening import components_of, open_named_suite
+        from naturelm.bench.suites.opening import components_of, is_mini, open_named_suite
         from naturelm.bench.suites.suite import Choice
-        from naturelm.bench.systems import SystemOptions, Ways, open_system
+        from naturelm.bench.systems import FEW_CHOICES, SystemOptions, Ways, open_system, read_settings
 
         if answers not in set(Ways):
             raise NatureLMError(f"--answers {answers!r}: must be one of {', '.join(Ways)}")
@@ -101,14 +108,14 @@ def run(
         found = open_named_suite(suite, data, choice, revision=revision)
         options = SystemOptions(
             ways=Ways(answers),
-            most_choices=most_choices,
+            most_choices=most_choices or (FEW_CHOICES if is_mini(suite) else 300),
             merging_alpha=merging_alpha,
             llm=llm,
-            device=device,
-            batch_size=batch_size,
             corpus=corpus,
             seed=seed,
-            time_limit=time_limit,
+            settings=read_settings(changes or ()),
+            device=device,
+            batch_size=batch_size,
         )
         system = open_system(model, found, options)
         request = RunRequest(
@@ -121,7 +128,7 @@ def run(
             seed=seed,
             wordings=tuple(wording or ()),
             orders=orders,
-            settings=options.settings(),
+            settings=options.to_dict(),
             batch_size=batch_size,
         )
         with progress_on_stderr("Asking", 0) as (progress, bar), _stopped_by_sigterm():

@@ -32,13 +32,17 @@ def components_of(suite: str) -> tuple[str, ...] | None:
     return names
 
 
+def is_mini(suite: str) -> bool:
+    """Whether it is the held-out part of a corpus, or components of one."""
+    return suite == BEANS_MINI or suite.startswith(MINI_PREFIX)
+
+
 def open_named_suite(suite: str, data: str | None, choice: Choice, *, revision: str | None = None) -> Suite:
     """Open `beans-zero`, `beans-mini` or some components.
 
     data: a folder, a file, or a hub id (with `revision`); None for BEANS-Zero's own repository. Raises SuiteError.
     """
-    is_mini = suite == BEANS_MINI or suite.startswith(MINI_PREFIX)
-    if data is None and is_mini:
+    if data is None and is_mini(suite):
         raise SuiteError(
             "beans-mini is the held-out part of a starter corpus: build one (naturelm corpus build starter -o starter) "
             "and give --data starter"
