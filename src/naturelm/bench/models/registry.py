@@ -154,6 +154,20 @@ def _perch(place: str, around: Surroundings) -> BenchModel:
     return PerchSystem(place, made(PerchOptions, around.settings))
 
 
+def _qwen2_audio(place: str, around: Surroundings) -> BenchModel:
+    from naturelm.bench.models.audio_chat import ChatOptions
+    from naturelm.bench.models.qwen_audio import open_qwen2_audio
+
+    return open_qwen2_audio(place, made(ChatOptions, around.settings), device=around.device)
+
+
+def _audio_flamingo(place: str, around: Surroundings) -> BenchModel:
+    from naturelm.bench.models.audio_chat import ChatOptions
+    from naturelm.bench.models.audio_flamingo import open_audio_flamingo_3
+
+    return open_audio_flamingo_3(place, made(ChatOptions, around.settings), device=around.device)
+
+
 def _http(url: str, around: Surroundings) -> BenchModel:
     from naturelm.bench.models.http import HttpOptions, HttpSystem
 
@@ -197,6 +211,8 @@ SYSTEMS: Mapping[str, KnownSystem] = MappingProxyType(
                 "biolingual", "folder", "BioLingual: CLAP with the sentence it was taught", _biolingual
             ),
             KnownSystem("perch", "path", "Perch 2, from a SavedModel's folder or an ONNX file", _perch),
+            KnownSystem("qwen2-audio", "folder", "Qwen2-Audio, an audio language model", _qwen2_audio),
+            KnownSystem("audio-flamingo-3", "folder", "Audio Flamingo 3, a newer one", _audio_flamingo),
         )
     }
 )

@@ -72,10 +72,11 @@ def asked_rows(
     variant: Variant, rows: Sequence[SuiteRow], labels: Sequence[Sequence[str]]
 ) -> list[tuple[SuiteRow, str]]:
     """The rows that a variant asks, with their questions; those that it leaves as they were are not asked again."""
+    is_first = variant.name == OWN
     before = Variant(variant.wording, 0, variant.template) if variant.order else Variant()
     asked = []
     for row, own in zip(rows, labels, strict=True):
         prompt = variant.prompt(row, own)
-        if variant == before or prompt != before.prompt(row, own):
+        if is_first or prompt != before.prompt(row, own):
             asked.append((row, prompt))
     return asked

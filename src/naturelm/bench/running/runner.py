@@ -77,6 +77,9 @@ def ask_rows(
     asker = PatientAsker(model, time_limit=options.time_limit)
     began, before, failed, waiting = time.monotonic(), done, 0, 0.0
     progress(done, len(asked))
+    if done == len(asked):
+        journal.close()
+        return RunCount(done, 0, 0, 0.0, 0.0)
     with _Loader(suite, windows[first_window:]) as loader:
         try:
             while True:
