@@ -4,6 +4,7 @@ Whatever class a model is of, its own processor makes the turn: chat template, f
 batched with padding on the left and answers are greedy, so that a question has one answer, in any batch.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,8 +61,8 @@ class ChatModel:
     """Seconds that it hears; what comes after is cut."""
 
 
-class Written(Protocol):
-    """A model that `ask_greedily` and `label_likelihoods` can use."""
+class Writer(Protocol):
+    """What `ask_greedily` and `label_likelihoods` use of a model."""
 
     def __call__(self, **inputs: Any) -> Any: ...
 
@@ -133,8 +134,9 @@ class ChatSystem:
         labels = list(dict.fromkeys(item.labels))
         if not self._options.score_labels or not 2 <= len(labels) <= self._options.most_labels:
             return None
-        ends = [*(self._tokenizer(label, add_special_tokens=False)["input_ids"] for label in labels)]
-        likely = label_likelihoods(self._model, self._inputs([item]), [[*ids, self._ends[0]] for ids in ends])
+        tokens = [self._tokenizer(label, add_special_tokens=False)["input_ids"] for label in labels]
+        ended = [[*ids, self._ends[0]] for ids in tokens]
+        likely = label_likelihoods(self._model, self._inputs([item]), ended)
         return dict(zip(labels, likely.softmax(0).tolist(), strict=True))
 
     def _inputs(self, items: Sequence[BenchItem]) -> dict[str, Tensor]:
@@ -198,7 +200,7 @@ def own_tokens(tokenizer: Any) -> list[str]:
 
 @torch.inference_mode()
 def ask_greedily(
-    model: Written, inputs: dict[str, Tensor], ends: Sequence[int], pad: int, max_new_tokens: int
+    model: Writer, inputs: dict[str, Tensor], ends: Sequence[int], pad: int, max_new_tokens: int
 ) -> Tensor:
     """(batch, prompt and answer) token ids: whatever a checkpoint's own settings, the likeliest token each time."""
     from transformers import GenerationConfig
@@ -210,13 +212,11 @@ def ask_greedily(
 
 
 @torch.inference_mode()
-def label_likelihoods(model: Written, prompt: dict[str, Tensor], labels: Sequence[Sequence[int]]) -> Tensor:
+def label_likelihoods(model: Writer, prompt: dict[str, Tensor], labels: Sequence[Sequence[int]]) -> Tensor:
     """(labels,) float32 log likelihood of each label's tokens after one prompt, which is read once.
 
     prompt: inputs of one row without padding. labels: token ids, each with the token that ends it.
     """
-    import copy
-
     read = model(**prompt, use_cache=True)
     first = read.logits[0, -1].float().log_softmax(-1)
     length = read.past_key_values.get_seq_length()
