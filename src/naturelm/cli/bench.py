@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from naturelm.cli.bench_results import compare, report
 from naturelm.cli.bench_run import run
 from naturelm.cli.common import complain, exit_code, give_up
 from naturelm.cli.extras import need_packages
@@ -20,6 +21,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(run)
+app.command()(compare)
+app.command()(report)
 
 
 @app.callback()

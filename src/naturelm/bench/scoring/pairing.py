@@ -9,7 +9,14 @@ import numpy as np
 from naturelm.bench.running.journal import RunRow
 from naturelm.bench.running.runs import Run
 from naturelm.bench.scoring.run_scores import by_component, statistics_of
-from naturelm.bench.scoring.statistics import Floats, Statistic, by_group, drawn_counts, group_codes
+from naturelm.bench.scoring.statistics import (
+    Floats,
+    Statistic,
+    by_group,
+    drawn_counts,
+    group_codes,
+    interval_of,
+)
 
 _SWAPS = 2000
 _FEWEST_GROUPS = 6
@@ -89,7 +96,7 @@ def _test(
             for counts in drawn_counts(len(own), seed)
         ]
     )
-    low, high = np.quantile(drawn, [0.025, 0.975])
+    low, high = interval_of(drawn, difference)
     return PairedTest(
         dataset_name=name,
         metric=ours.name,
@@ -98,8 +105,8 @@ def _test(
         rows=len(pairs),
         groups=len(own),
         difference=difference,
-        low=float(low),
-        high=float(high),
+        low=low,
+        high=high,
         p=_swapped(ours, own, other, difference, seed),
         adjusted=1.0,
     )

@@ -10,6 +10,7 @@ from naturelm.bench.scoring.statistics import (
     Statistic,
     drawn_counts,
     group_codes,
+    interval_of,
     mean_of,
     one_hot,
 )
@@ -75,8 +76,7 @@ def mean_average_precision(
 ) -> Figure:
     """Mean over classes of the average precision of rows by their scores; rows of one score are one step.
 
-    truth: (rows, classes) zeros and ones. A row without a score of a class comes last. The interval is of 200 resamples,
-    and left out where classes are so rare that resamples lose them: it does not even hold the value then.
+    truth: (rows, classes) zeros and ones. A row without a score of a class comes last. The interval is of 200 resamples.
     """
     codes = group_codes(groups)
     counts = np.concatenate(drawn_counts(int(codes.max()) + 1, seed, _RANKED_RESAMPLES))
@@ -88,11 +88,8 @@ def mean_average_precision(
         values[:, column], there[:, column] = _average_precisions(own, truth[:, column], weights)
     # A resample may lack a rare class, whose precision is then unknown and not 0.
     means = values.sum(1) / np.maximum(there.sum(1), 1)
-    low, high = np.quantile(means[1:], [0.025, 0.975])
     value = float(means[0])
-    if not low <= value <= high:
-        return Figure("mAP (scores)", value, note="classes too rare for an interval")
-    return Figure("mAP (scores)", value, float(low), float(high))
+    return Figure("mAP (scores)", value, *interval_of(means[1:], value))
 
 
 def _average_precisions(scores: Floats, truth: Floats, weights: Floats) -> tuple[Floats, Floats]:

@@ -112,8 +112,19 @@ def _figure(of: Statistic, drawn: Floats, groups: int) -> Figure:
     if of.share and of.value in {0.0, 1.0}:
         reach = 1 - (1 - _LEVEL) ** (1 / groups)
         return Figure(of.name, of.value, max(0.0, of.value - reach), min(1.0, of.value + reach))
+    return Figure(of.name, of.value, *interval_of(drawn, of.value))
+
+
+def interval_of(drawn: Floats, value: float) -> tuple[float, float]:
+    """95% percentile interval of resampled values.
+
+    Resamples lose rare classes and repeat rows, which moves some scores to one side; where the interval does not even
+    hold the value, it is moved by the difference of the resamples' mean and the value.
+    """
     low, high = np.quantile(drawn, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
-    return Figure(of.name, of.value, float(low), float(high))
+    shift = 0.0 if low <= value <= high else value - float(np.mean(drawn))
+    # Of a lopsided distribution the mean can lie outside as well.
+    return min(value, float(low) + shift), max(value, float(high) + shift)
 
 
 def classification_statistics(said: Sequence[str], labels: Sequence[str]) -> list[Statistic]:
@@ -125,7 +136,7 @@ def classification_statistics(said: Sequence[str], labels: Sequence[str]) -> lis
     weighted = ("Precision", "Recall", "F1 Score")
     return [
         *(Statistic(name, sums, _weighted(place)) for place, name in enumerate(weighted)),
-        Statistic("Balanced Accuracy", sums, _balanced),
+        Statistic("Balanced Accuracy", sums, _macro(1)),
     ]
 
 
@@ -160,10 +171,9 @@ def _weighted(place: int) -> Callable[[Floats], Floats]:
 
 
 def _macro(place: int) -> Callable[[Floats], Floats]:
-    return lambda totals: np.asarray(_rates(totals)[0][place].mean(-1))
+    def value(totals: Floats) -> Floats:
+        rates, support = _rates(totals)
+        there = support > 0  # a resample may lack a rare class, which then says nothing
+        return divided((rates[place] * there).sum(-1), there.sum(-1).astype(np.float64))
 
-
-def _balanced(totals: Floats) -> Floats:
-    (_, recall, _), support = _rates(totals)
-    there = support > 0  # a resample may lack a rare label
-    return np.asarray((recall * there).sum(-1) / there.sum(-1))
+    return value
