@@ -200,15 +200,28 @@ def own_tokens(tokenizer: Any) -> list[str]:
 
 @torch.inference_mode()
 def ask_greedily(
-    model: Writer, inputs: dict[str, Tensor], ends: Sequence[int], pad: int, max_new_tokens: int
+    model: Writer,
+    inputs: dict[str, Tensor],
+    ends: Sequence[int],
+    pad: int,
+    max_new_tokens: int,
+    *,
+    num_beams: int = 1,
 ) -> Tensor:
-    """(batch, prompt and answer) token ids: whatever a checkpoint's own settings, the likeliest token each time."""
+    """(batch, prompt and answer) token ids: the likeliest token each time, or beam, without any chance.
+
+    Of `inputs_embeds` the answer alone. A checkpoint's own settings, which may be to sample, are not used.
+    """
     from transformers import GenerationConfig
 
-    greedy = GenerationConfig(
-        max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, eos_token_id=list(ends), pad_token_id=pad
+    settled = GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        num_beams=num_beams,
+        eos_token_id=list(ends),
+        pad_token_id=pad,
     )
-    return model.generate(**inputs, generation_config=greedy)
+    return model.generate(**inputs, generation_config=settled)
 
 
 @torch.inference_mode()

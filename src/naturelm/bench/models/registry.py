@@ -168,6 +168,12 @@ def _audio_flamingo(place: str, around: Surroundings) -> BenchModel:
     return open_audio_flamingo_3(place, made(ChatOptions, around.settings), device=around.device)
 
 
+def _salmonn(place: str, around: Surroundings) -> BenchModel:
+    from naturelm.bench.models.salmonn import SalmonnOptions, SalmonnSystem
+
+    return SalmonnSystem(place, made(SalmonnOptions, around.settings), device=around.device)
+
+
 def _http(url: str, around: Surroundings) -> BenchModel:
     from naturelm.bench.models.http import HttpOptions, HttpSystem
 
@@ -213,6 +219,7 @@ SYSTEMS: Mapping[str, KnownSystem] = MappingProxyType(
             KnownSystem("perch", "path", "Perch 2, from a SavedModel's folder or an ONNX file", _perch),
             KnownSystem("qwen2-audio", "folder", "Qwen2-Audio, an audio language model", _qwen2_audio),
             KnownSystem("audio-flamingo-3", "folder", "Audio Flamingo 3, a newer one", _audio_flamingo),
+            KnownSystem("salmonn", "path", "SALMONN, from its published .pth and its parts", _salmonn),
         )
     }
 )
