@@ -190,7 +190,8 @@ def draw_comparison(compared: RunComparison, kind: str = "svg") -> bytes:
     axes.spines[["top", "right"]].set_visible(False)
     if any(line.published for line in lines):
         axes.plot([], [], "D", color="#222222", markersize=4, fillstyle="none", label="published")
-    for text in drawing.legend(loc="upper center", ncols=4, fontsize=8, frameon=False).get_texts():
+    legend = axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=8, frameon=False)
+    for text in legend.get_texts():
         text.set_parse_math(False)
     buffer = BytesIO()
     try:

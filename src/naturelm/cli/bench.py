@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from naturelm.cli.bench_build import build
 from naturelm.cli.bench_results import compare, report
 from naturelm.cli.bench_run import run
 from naturelm.cli.common import complain, exit_code, give_up
@@ -23,6 +24,7 @@ app = typer.Typer(
 app.command()(run)
 app.command()(compare)
 app.command()(report)
+app.command()(build)
 
 
 @app.callback()
