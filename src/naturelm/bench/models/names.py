@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import as_file, files
+from itertools import chain
 from pathlib import Path
 
 from naturelm.corpus.taxonomy import Taxon, Taxonomy
@@ -78,7 +79,8 @@ class LabelNames:
         """Numbers of the classifier's labels that a name stands for, in order; empty where there is none."""
         if label not in self._found:
             texts = list(_texts(label))
-            matches = (*map(self._by_name, texts), *map(self._by_taxonomy, texts))
+            # The taxonomy is slow with names that it does not know: it is asked last, if at all.
+            matches = chain(map(self._by_name, texts), map(self._by_taxonomy, texts))
             self._found[label] = next((tuple(sorted(of)) for of in matches if of), ())
         return self._found[label]
 
