@@ -1,5 +1,6 @@
 """Audio language models: small random ones of the published classes, through the code that opens the real ones."""
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable
@@ -217,3 +218,23 @@ def test_folders_of_other_models_or_in_part_are_refused(kind: str, folder: Path,
     (broken / "tokenizer.json").unlink()
     with pytest.raises(CheckpointError, match="broken: not a whole"):
         opened(broken)
+
+
+def test_code_that_comes_with_a_folder_is_not_run(
+    kind: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hostile = Path(shutil.copytree(folder, tmp_path / "hostile"))
+    (hostile / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Evil: pass\n")
+    classes = ("AutoConfig", "AutoModel", "AutoTokenizer", "AutoProcessor", "AutoFeatureExtractor")
+    for file in ("config.json", "tokenizer_config.json", "processor_config.json"):
+        fields = json.loads((hostile / file).read_text())
+        fields["auto_map"] = dict.fromkeys(classes, "evil.Evil")
+        fields["auto_map"]["AutoTokenizer"] = ["evil.Evil", "evil.Evil"]
+        if file == "tokenizer_config.json":
+            fields["tokenizer_class"] = "Evil"
+        (hostile / file).write_text(json.dumps(fields))
+    asked = []
+    monkeypatch.setattr("builtins.input", lambda *text: asked.append(text) or "y")
+    with contextlib.suppress(CheckpointError):
+        KINDS[kind][1](hostile, ChatOptions(max_new_tokens=1), device="cpu").answer(items()[:1])
+    assert not (tmp_path / "ran").exists() and not asked

@@ -81,7 +81,8 @@ def open_model(
 def open_processor(cls: Any, folder: Path | str, whose: str) -> Any:
     """The processor of a folder. Raises CheckpointError for a missing or damaged one."""
     with blaming(Path(folder), whose), quiet_unless_watched():
-        return cls.from_pretrained(Path(folder), local_files_only=True)
+        # Said outright: left open, transformers would ask at the terminal whether to run the folder's code.
+        return cls.from_pretrained(Path(folder), local_files_only=True, trust_remote_code=False)
 
 
 def revision_of(folder: Path | str) -> str:
