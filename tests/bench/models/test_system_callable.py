@@ -36,8 +36,14 @@ def numbers(batch):
     return [1 for _ in batch]
 
 class Model:
+    info = ModelInfo("a model", "5")
+
     def answer(self, batch):
         return ["Cat"] * len(batch)
+
+class Needy:
+    def __init__(self, weights):
+        pass
 
 model = Model()
 text = "no function"
@@ -60,7 +66,10 @@ def test_function_of_a_module_answers(module: str) -> None:
     scored = CallableSystem.named(f"{module}:scored")
     assert scored.answer(items)[1] == BenchAnswer("Bat", {"Bat": 1.0})
     assert scored.info.revision == "3"
-    assert CallableSystem.named(f"{module}:model.answer").answer(items)[0].prediction == "Cat"
+    for name in ("model.answer", "model", "Model"):
+        model = CallableSystem.named(f"{module}:{name}")
+        assert model.answer(items)[0].prediction == "Cat"
+        assert (model.info.revision == "5") == (name != "model.answer")
 
 
 @pytest.mark.parametrize(
@@ -86,7 +95,7 @@ def test_its_own_errors_pass(module: str) -> None:
     [
         ("no_such_module_here:f", "no module 'no_such_module_here'"),
         ("bench_users_own:absent", "has no 'absent'"),
-        ("bench_users_own:Model", "not a function"),
+        ("bench_users_own:Needy", "cannot be made without arguments"),
         ("bench_users_own:text", "is a str"),
         ("bench_users_own", "module:function"),
         ("os; import x:y", "module:function"),

@@ -5,8 +5,9 @@ The function takes a list of `BenchItem` and gives as many answers in their orde
     def shortest(batch):
         return [min(item.labels, key=len) for item in batch]
 
-A dotted name after the colon finds an attribute of a class or an object. What has an attribute `info` of type
-`ModelInfo` is named by it.
+A dotted name after the colon finds an attribute of a class or an object. An object with a method `answer` is asked by
+it, and a class is made without arguments first: what keeps the contract of `BenchModel` fits as it is. What has an
+attribute `info` of type `ModelInfo` is named by it.
 """
 
 import importlib
@@ -27,7 +28,9 @@ class CallableSystem:
 
     def __init__(self, function: Answerer, name: str) -> None:
         """name: what errors and, unless the function has an `info`, results call it."""
-        self._function = function
+        # Of an object that keeps the whole contract, the method is asked and the object is named.
+        self._owner: Any = function
+        self._function = getattr(function, "answer", function)
         self._name = name
 
     @classmethod
@@ -38,7 +41,7 @@ class CallableSystem:
     @property
     def info(self) -> ModelInfo:
         """The function's own `info`, or its name."""
-        own = getattr(self._function, "info", None)
+        own = getattr(self._owner, "info", None)
         return own if isinstance(own, ModelInfo) else ModelInfo(self._name)
 
     def answer(self, batch: Sequence[BenchItem]) -> list[BenchAnswer]:
@@ -78,6 +81,13 @@ def _imported(name: str) -> Answerer:
             found = getattr(found, part)
         except AttributeError as error:
             raise SystemFault(f"{name}: {module_name} has no {path!r}") from error
-    if not callable(found) or isinstance(found, type):
-        raise SystemFault(f"{name} is a {type(found).__name__}, not a function or a method")
+    if isinstance(found, type):
+        try:
+            found = found()
+        except Exception as error:
+            raise SystemFault(f"{name} cannot be made without arguments ({one_line(error)})") from error
+    if not callable(getattr(found, "answer", found)):
+        raise SystemFault(
+            f"{name} is a {type(found).__name__}, neither a function nor an object with `answer`"
+        )
     return found
