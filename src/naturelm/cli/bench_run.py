@@ -4,13 +4,16 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from naturelm.cli.common import complain, exit_code, give_up, progress_on_stderr
 from naturelm.cli.extras import need_packages
 from naturelm.errors import NatureLMError
+
+if TYPE_CHECKING:
+    from naturelm.bench.running.journal import RunRow
 
 PACKAGES = ("pyarrow", "rapidfuzz", "sklearn", "yaml")
 EXIT_STOPPED = 130
@@ -169,7 +172,7 @@ def run(
     )
 
 
-def _leave(failed: list, rows: int, faults: int) -> None:  # type: ignore[type-arg]
+def _leave(failed: "list[RunRow]", rows: int, faults: int) -> None:
     from naturelm.corpus.show import printable
 
     for row in failed[:_SHOWN]:

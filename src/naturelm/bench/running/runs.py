@@ -106,7 +106,7 @@ def run_suite(
                 asked,
                 journal_path(out, variant.name),
                 options,
-                progress=lambda done, _, before=before: progress(before + done, total),  # type: ignore[misc]
+                progress=lambda done, _, before=before: progress(before + done, total),
             )
         )
         before += len(asked)

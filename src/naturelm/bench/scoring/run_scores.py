@@ -32,6 +32,7 @@ from naturelm.bench.scoring.ranked import (
 )
 from naturelm.bench.scoring.statistics import (
     Figure,
+    Floats,
     Statistic,
     classification_statistics,
     detection_statistics,
@@ -166,7 +167,7 @@ def statistics_of(name: str, task: str, rows: Sequence[RunRow]) -> list[Statisti
         if not classes:
             return [mean_of("F1", np.zeros(len(rows))), exact]
         return [
-            *detection_statistics(presence(labels, classes) * 1.0, presence(matched, classes) * 1.0),
+            *detection_statistics(_present(labels, classes), _present(matched, classes)),
             exact,
         ]
     parts = {label: {part.strip() for part in label.split(",")} for label in set(labels)}
@@ -179,6 +180,10 @@ def statistics_of(name: str, task: str, rows: Sequence[RunRow]) -> list[Statisti
     ]
 
 
+def _present(answers: Sequence[str], classes: Sequence[str]) -> Floats:
+    return presence(answers, classes).astype(np.float64)
+
+
 def _of_scores(
     task: str, rows: Sequence[RunRow], scores: Sequence[Scores], seed: int
 ) -> tuple[list[Statistic], list[Figure]]:
@@ -187,11 +192,11 @@ def _of_scores(
         classes = detected_classes(labels)
         if not classes:
             return [], []
-        truth = presence(labels, classes) * 1.0
+        truth = _present(labels, classes)
         precision = mean_average_precision(scores, truth, classes, groups, seed=seed)
         if not any(of and NONE_ANSWER in of for of in scores):
             return [], [precision]  # it cannot choose to say that nothing is there
-        decided = presence([chosen(of) or "" for of in scores], classes) * 1.0
+        decided = _present([chosen(of) or "" for of in scores], classes)
         (f1, *_) = detection_statistics(truth, decided)
         return [Statistic("F1 (chosen)", f1.sums, f1.of_totals)], [precision]
     truth, classes = truth_of(labels)
