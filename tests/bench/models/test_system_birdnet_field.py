@@ -29,15 +29,22 @@ def names() -> tuple[str, ...]:
     return tuple(dict.fromkeys(label.common for label in BirdNetGraph().labels))
 
 
+@pytest.fixture(scope="module")
+def labels() -> tuple[list[SystemLabel], LabelNames]:
+    labels = [SystemLabel(label.scientific, label.common) for label in BirdNetGraph().labels]
+    return labels, LabelNames(labels, built_in_names())
+
+
 @pytest.mark.parametrize(
     ("component", "unknown"), [("cbi", 0), ("enabirds", 1), ("rfcx", 13), ("dcase", 6), ("watkins", 31)]
 )
-def test_labels_of_beans_zero_that_it_has_no_name_for(component: str, unknown: int) -> None:
-    labels = [SystemLabel(label.scientific, label.common) for label in BirdNetGraph().labels]
-    asked = [label for label in beans_zero_components()[component].labels if label != "None"]
-    found = LabelNames(labels, built_in_names()).map(asked)
+def test_labels_of_beans_zero_that_it_has_no_name_for(
+    component: str, unknown: int, labels: tuple[list[SystemLabel], LabelNames]
+) -> None:
+    known, names = labels
+    found = names.map(label for label in beans_zero_components()[component].labels if label != "None")
     assert len(found.unknown) == unknown
-    said = {label: labels[found.places[label][0]].scientific for label in found.places}
+    said = {label: known[found.places[label][0]].scientific for label in found.places}
     checked = {
         "Sand Martin": "Riparia riparia",
         "Western Osprey": "Pandion haliaetus",
