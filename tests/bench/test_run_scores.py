@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, balanced_accuracy_score
+from typer.testing import CliRunner
 
 from naturelm.bench.beans_zero import beans_zero_components
 from naturelm.bench.comparing_runs import compare_runs, comparison_to_markdown, draw_comparison
@@ -31,6 +32,7 @@ from naturelm.bench.scoring.pairing import paired_tests
 from naturelm.bench.scoring.ranked import calibration, chosen, mean_average_precision, top_5
 from naturelm.bench.scoring.run_scores import MAIN, RunScores, score_run
 from naturelm.bench.scoring.statistics import interval_of, mean_of, with_intervals
+from naturelm.cli.bench import app
 
 ROWS = 40
 
@@ -333,6 +335,20 @@ def test_spice_is_run_where_its_program_is_there(tmp_path: Path, monkeypatch: py
     (of,) = score_run(run_of(rows)).components
     spider, cider = of.figure("SPIDEr"), of.main
     assert spider is not None and spider.value == pytest.approx((cider.value / 10 + 0.25) / 2)
+
+
+def test_a_file_of_captions_is_scored_with_a_note_on_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    rows = [
+        {"dataset_name": "captioning", "prediction": text, "label": text} for text in labels_of("captioning")
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = CliRunner().invoke(app, ["score", str(tmp_path / "rows.jsonl"), "--json"])
+    assert result.exit_code == 0 and "SPICE and SPIDEr not computed: no Java" in result.stderr
+    (scores,) = json.loads(result.stdout)
+    assert scores["CIDEr"] == pytest.approx(10) and "SPICE" not in scores
 
 
 def test_average_precision_of_no_scores_is_that_of_any_order() -> None:

@@ -235,4 +235,7 @@ def test_options_of_a_row_are_its_closed_set(tmp_path: Path) -> None:
     suite = opened(write_parquet(tmp_path / "test.parquet", [row]))
     assert suite.rows[0].task == "detection"
     assert suite.closed_set(suite.rows[0]) == ("a", "b", "c", "None")
+    birds = a_row(1, dataset_name="enabirds", output="American Robin")
+    heard_birds = opened(write_parquet(tmp_path / "birds" / "test.parquet", [birds]))
+    assert heard_birds.closed_set(heard_birds.rows[0])[-2:] == ("Other Bird", "None")
     assert json.loads(row["metadata"])["sample_rate"] == suite.rows[0].sample_rate

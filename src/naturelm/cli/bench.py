@@ -68,11 +68,12 @@ def score(
         # Here, not above: these load torch and scikit-learn.
         from naturelm.bench.predictions import read_predictions
         from naturelm.bench.published import TASKS, published_scores
+        from naturelm.bench.scoring.captions import with_spice
         from naturelm.train.markdown import table
 
         found = read_predictions(file)
         known = [row for row in found.rows if row.dataset_name in TASKS]
-        scores = published_scores(known)
+        scores, note = with_spice(published_scores(known), known)
     except NatureLMError as error:
         give_up(error)
     faults = [f"{file}, line {fault.line}: {fault.message}" for fault in found.faults]
@@ -100,6 +101,8 @@ def score(
             for name, value in (*of.metrics.items(), ("exact", of.exact))
         ]
         typer.echo(table(("component", "rows", "metric", "value"), rows))
+    if note:
+        typer.echo(note, err=True)
     for fault in faults[:_SHOWN_FAULTS]:
         complain(fault)
     if len(faults) > _SHOWN_FAULTS:

@@ -6,9 +6,11 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+
+from naturelm.bench.published import CAPTIONING, Prediction, PublishedScores, matched_rows
 
 _PACKAGE = "pycocoevalcap"
 _PROGRAM = "spice-1.0.jar"
@@ -52,6 +54,26 @@ def spice(written: Sequence[str], references: Sequence[str]) -> SpiceResult:
         return SpiceResult(
             None, f"SPICE and SPIDEr not computed: the program failed ({last}); it needs Java 8"
         )
+
+
+def with_spice(
+    scores: Sequence[PublishedScores], rows: Sequence[Prediction]
+) -> tuple[list[PublishedScores], str]:
+    """Published scores with SPICE and SPIDEr of captions, and the note that says why they are missing, if they are."""
+    found, note = [], ""
+    for of in scores:
+        if of.task == CAPTIONING:
+            own = [row for row in rows if row.dataset_name == of.dataset_name]
+            written = matched_rows(of.dataset_name, of.task, own)
+            result = spice(["" if row.failed else text for row, text in zip(own, written, strict=True)],
+                           [row.label for row in own])  # fmt: skip
+            note = result.note
+            if result.by_row is not None:
+                mean = sum(result.by_row) / len(own)
+                more = {"SPICE": mean, "SPIDEr": (of.metrics["CIDEr"] / 10 + mean) / 2}
+                of = replace(of, metrics={**of.metrics, **more})  # noqa: PLW2901
+        found.append(of)
+    return found, note
 
 
 def _run(java: str, program: Path, written: Sequence[str], references: Sequence[str]) -> tuple[float, ...]:

@@ -79,7 +79,7 @@ def mean_average_precision(
     truth: (rows, classes) zeros and ones. A row without a score of a class comes last. The interval is of 200 resamples.
     """
     codes = group_codes(groups)
-    counts = np.concatenate(drawn_counts(int(codes.max()) + 1, seed, _RANKED_RESAMPLES))
+    counts = np.concatenate(list(drawn_counts(int(codes.max()) + 1, seed, _RANKED_RESAMPLES)))
     weights = np.concatenate([np.ones((1, len(codes))), counts[:, codes]])
     values = np.zeros((len(weights), len(classes)))
     there = np.zeros_like(values)

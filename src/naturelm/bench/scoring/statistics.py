@@ -4,7 +4,7 @@ A statistic has a few numbers for each row; its value depends on their totals al
 matrix of counts, and a swap of two systems' answers a matrix of zeros and ones.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,18 +73,14 @@ def by_group(sums: Floats, codes: npt.NDArray[np.int64]) -> Floats:
     return found
 
 
-def drawn_counts(groups: int, seed: int, resamples: int = _RESAMPLES) -> list[Floats]:
+def drawn_counts(groups: int, seed: int, resamples: int = _RESAMPLES) -> Iterator[Floats]:
     """How often each group is drawn, in batches of (resamples, groups); as many draws as there are groups."""
     rng = np.random.default_rng(seed)
     batch = max(1, _WEIGHTS_AT_ONCE // groups)
-    counts = []
     for first in range(0, resamples, batch):
         size = min(batch, resamples - first)
         drawn = rng.integers(0, groups, (size, groups)) + groups * np.arange(size)[:, None]
-        counts.append(
-            np.bincount(drawn.ravel(), minlength=size * groups).reshape(size, groups).astype(np.float64)
-        )
-    return counts
+        yield np.bincount(drawn.ravel(), minlength=size * groups).reshape(size, groups).astype(np.float64)
 
 
 def with_intervals(

@@ -104,10 +104,10 @@ class Suite:
 
     def closed_set(self, row: SuiteRow) -> tuple[str, ...]:
         """What a row may be answered with: its own options, else the component's labels; empty for a caption."""
-        if not row.options:
-            return self.labels.get(row.dataset_name, ())
-        extra = (NONE_ANSWER,) if row.task == DETECTION and NONE_ANSWER not in row.options else ()
-        return (*row.options, *extra)
+        labels = row.options or self.labels.get(row.dataset_name, ())
+        # That nothing is heard can be right of every detection, whether or not it is listed.
+        missing = row.task == DETECTION and NONE_ANSWER not in labels
+        return (*labels, NONE_ANSWER) if missing else labels
 
     def sounds(
         self, rows: Sequence[SuiteRow]
