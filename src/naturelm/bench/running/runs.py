@@ -98,6 +98,10 @@ def run_suite(
     plans = [(variant, asked_rows(variant, suite.rows, labels)) for variant in variants]
     total, before = sum(len(asked) for _, asked in plans), 0
     counts = []
+
+    def advance(done: int, _: int) -> None:
+        progress(before + done, total)
+
     for variant, asked in plans:
         counts.append(
             ask_rows(
@@ -106,17 +110,18 @@ def run_suite(
                 asked,
                 journal_path(out, variant.name),
                 options,
-                progress=lambda done, _, before=before: progress(before + done, total),
+                progress=advance,
             )
         )
         before += len(asked)
-    summed = RunCount(*(sum(values) for values in zip(*(_values(count) for count in counts), strict=True)))  # type: ignore[arg-type]
     _end(out, model.info)
-    return summed
-
-
-def _values(count: RunCount) -> tuple[float, ...]:
-    return count.rows, count.asked, count.failed, count.seconds, count.waiting
+    return RunCount(
+        rows=sum(count.rows for count in counts),
+        asked=sum(count.asked for count in counts),
+        failed=sum(count.failed for count in counts),
+        seconds=sum(count.seconds for count in counts),
+        waiting=sum(count.waiting for count in counts),
+    )
 
 
 def journal_path(out: Path, variant: str) -> Path:
