@@ -40,7 +40,7 @@ class PlainBaseline:
         given: dict[str, Given] = {}
         for invented in (False, True):
             rows = [row for row in component.rows if row.invented is invented]
-            classifier = self._classifier(component.task, invented) if rows else None
+            classifier = self.classifier(component.task, invented) if rows else None
             if rows and classifier is None:
                 return None
             if classifier is not None:
@@ -72,7 +72,8 @@ class PlainBaseline:
             for row, text, choice, of in zip(rows, written, chosen, sets, strict=True)
         }
 
-    def _classifier(self, task: str, invented: bool) -> NameClassifier | PresenceClassifier | None:
+    def classifier(self, task: str, invented: bool) -> NameClassifier | PresenceClassifier | None:
+        """The classifier of a task's rows, about the invented fauna or not; None where none can be trained."""
         key = (task, invented)
         if key not in self._fitted:
             self._fitted[key] = self._fit(

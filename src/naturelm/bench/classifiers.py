@@ -53,6 +53,13 @@ class NameClassifier:
             for labels, row in zip(choices, self._scores(features), strict=True)
         ]
 
+    def label_scores(self, features: Matrix, labels: Sequence[Sequence[str]]) -> list[dict[str, float]]:
+        """Probability of each of a row's own labels, one of which is taken to be right."""
+        return [
+            _shares({label: _label_score(label, row, self._width) * len(row) for label in of})
+            for of, row in zip(labels, self._scores(features), strict=True)
+        ]
+
     def _scores(self, features: Matrix) -> list[WordScores]:
         scaled = self._scale(features)
         by_position = [position(scaled) for position in self._positions]
@@ -112,6 +119,13 @@ class PresenceClassifier:
             best, score = _likeliest(names, row, self._width) if names else ("", -np.inf)
             chosen.append(NONE_ANSWER if NONE_ANSWER in labels and score < self._threshold else best)
         return chosen
+
+    def label_scores(self, features: Matrix, labels: Sequence[Sequence[str]]) -> list[dict[str, float]]:
+        """Probability that each of a row's own labels is heard: the geometric mean over its words."""
+        return [
+            {label: float(np.exp(_label_score(label, row, self._width))) for label in of}
+            for of, row in zip(labels, self._scores(features), strict=True)
+        ]
 
     def _fit(self, features: Matrix, heard: Sequence[Sequence[str]]) -> None:
         self._scale = _Scale(features)
@@ -222,6 +236,13 @@ def _label_score(label: str, row: WordScores, width: int) -> float:
     if len(words) != len(row):
         return _LEAST
     return float(np.mean([of.get(word, _LEAST) for of, word in zip(row, words, strict=True)]))
+
+
+def _shares(logs: Mapping[str, float]) -> dict[str, float]:
+    """Log scores as probabilities that sum to 1."""
+    most = max(logs.values(), default=0.0)
+    weights = {label: float(np.exp(score - most)) for label, score in logs.items()}
+    return {label: weight / sum(weights.values()) for label, weight in weights.items()}
 
 
 def _likeliest(labels: Sequence[str], row: WordScores, width: int) -> tuple[str, float]:

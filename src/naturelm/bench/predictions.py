@@ -13,6 +13,8 @@ from naturelm.errors import NatureLMError
 
 COLUMNS = ("dataset_name", "prediction", "label")
 _ID = "id"
+_ERROR = "error"
+"""Why a row has no answer, as `naturelm bench run` writes it; such a row is wrong, whatever it would be taken for."""
 _JSON_LINES = {".jsonl", ".ndjson", ".json"}
 
 
@@ -66,7 +68,8 @@ def read_predictions(path: Path) -> PredictionsFile:
                         line, f"its prediction is no text but {what}; it counts as nothing written"
                     )
                 )
-            rows.append(Prediction(str(name), written or "", str(label)))
+            failed = bool(fields.get(_ERROR))
+            rows.append(Prediction(str(name), written or "", str(label), failed))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise NatureLMError(
             f"{path}: cannot be read ({error}); give a CSV or JSON-lines file in UTF-8"

@@ -8,13 +8,12 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from rapidfuzz import process
 from rapidfuzz.distance import Levenshtein
-from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
 from naturelm.corpus.schema import NONE_ANSWER
 from naturelm.errors import NatureLMError
@@ -36,6 +35,10 @@ TASKS: Mapping[str, str] = {
 _END_OF_ANSWER = "<|end_of_text|>"
 _FARTHEST = 5
 """Letters that a detected name may differ by from a label; one that is farther is none."""
+_COMPARED_AT_ONCE = 2**22
+"""Distances that are in memory together: 16 MB."""
+_FAILED = "\0"
+"""What a row without an answer is taken for: no label, so that it is wrong whatever is right."""
 _LONGEST = 4
 """Words of the longest runs that CIDEr compares."""
 _SPREAD = 6.0
@@ -48,6 +51,8 @@ class Prediction:
     dataset_name: str
     prediction: str
     label: str
+    failed: bool = False
+    """Whether there is no answer at all, which is wrong; an empty one is matched to a label as any other."""
 
 
 @dataclass(frozen=True)
@@ -78,69 +83,96 @@ def published_scores(
     return [_scored(name, tasks[name], rows) for name, rows in by_name.items()]
 
 
-def matched_answers(written: Sequence[str], labels: Sequence[str], task: str) -> list[str]:
+def matched_answers(
+    written: Sequence[str], labels: Sequence[str], task: str, *, parts: bool = False
+) -> list[str]:
     """What is written, as the labels that it is taken for.
 
     labels: the right answers of all rows, with repetition or without. Text after the end of the answer is cut. A
     label is matched to the letter or else by the smallest Levenshtein distance. Of a detection each part between
     commas is matched on its own, and what is more than 5 letters away from all labels is `None`.
+
+    parts: of a detection, whether the parts of the right answers are labels as well. The published evaluator has whole
+    answers only, which takes a right part for another where no row has it alone; BEANS-Zero has such rows for all.
     """
-    known = sorted({*labels, *((NONE_ANSWER,) if task == DETECTION else ())})
-    exact = set(known)
-
-    @cache
-    def nearest(text: str) -> str:
-        if text in exact:
-            return text
-        label, distance, _ = process.extractOne(text, known, scorer=Levenshtein.distance, processor=None)
-        return NONE_ANSWER if task == DETECTION and distance > _FARTHEST else label
-
-    cut = [text.split(_END_OF_ANSWER)[0].strip() for text in written]
+    cut = {text: text.split(_END_OF_ANSWER)[0].strip() for text in dict.fromkeys(written)}
     if task == CAPTIONING:
-        return cut
-    if task == CLASSIFICATION:
-        return [nearest(text) for text in cut]
-    return [", ".join(nearest(part.strip()) for part in text.split(",")) for text in cut]
+        return [cut[text] for text in written]
+    known = set(labels)
+    if task == DETECTION:
+        known |= {NONE_ANSWER, *(part for label in known if parts for part in _parts(label))}
+    pieces = {text: [text] if task == CLASSIFICATION else _listed(text) for text in set(cut.values())}
+    nearest = _nearest({piece for of in pieces.values() for piece in of}, sorted(known), task)
+    joined = {text: ", ".join(nearest[piece] for piece in of) for text, of in pieces.items()}
+    return [joined[cut[text]] for text in written]
+
+
+def _nearest(texts: set[str], known: Sequence[str], task: str) -> dict[str, str]:
+    """The label that each text is taken for; the first of those that are equally near."""
+    taken = {text: text for text in texts & set(known)}
+    rest = sorted(texts - set(known))
+    at_once = max(1, _COMPARED_AT_ONCE // len(known))
+    for first in range(0, len(rest), at_once):
+        part = rest[first : first + at_once]
+        # One call for many texts: several times as fast as one for each, and more so than one for each pair.
+        distances = process.cdist(part, known, scorer=Levenshtein.distance, dtype=np.int32)
+        places = distances.argmin(1)
+        for text, place, distance in zip(part, places, distances[np.arange(len(part)), places], strict=True):
+            far = task == DETECTION and distance > _FARTHEST
+            taken[text] = NONE_ANSWER if far else known[place]
+    return taken
 
 
 def _scored(name: str, task: str, rows: Sequence[Prediction]) -> PublishedScores:
-    written, labels = [row.prediction for row in rows], [row.label for row in rows]
-    matched = matched_answers(written, labels, task)
+    matched = matched_rows(name, task, rows)
+    labels = [row.label for row in rows]
     metrics = {
         CLASSIFICATION: _classification,
         DETECTION: _detection,
         CAPTIONING: lambda matched, labels: {"CIDEr": cider(matched, labels)},
     }[task](matched, labels)
-    exact = np.mean(
-        [text.split(_END_OF_ANSWER)[0].strip() == label for text, label in zip(written, labels, strict=True)]
-    )
-    return PublishedScores(name, task, len(rows), metrics, float(exact))
+    return PublishedScores(name, task, len(rows), metrics, float(np.mean(exact_marks(rows))))
+
+
+def matched_rows(name: str, task: str, rows: Sequence[Prediction]) -> list[str]:
+    """`matched_answers` of the rows of one component; a row without an answer is taken for no label."""
+    labels = [row.label for row in rows]
+    matched = matched_answers([row.prediction for row in rows], labels, task, parts=name not in TASKS)
+    return [_FAILED if row.failed else text for row, text in zip(rows, matched, strict=True)]
+
+
+def exact_marks(rows: Sequence[Prediction]) -> list[bool]:
+    """Whether each row is right to the letter, before it is matched to labels."""
+    return [not row.failed and row.prediction.split(_END_OF_ANSWER)[0].strip() == row.label for row in rows]
 
 
 def _classification(matched: Sequence[str], labels: Sequence[str]) -> dict[str, float]:
-    precision, recall, f1, _ = precision_recall_fscore_support(
-        labels, matched, average="weighted", zero_division=0
-    )
-    hits = [
-        answer in [part.strip() for part in label.split(",")]
-        for answer, label in zip(matched, labels, strict=True)
-    ]
+    classes = {label: place for place, label in enumerate(dict.fromkeys(labels))}
+    # What is none of the labels is one class more, which no row is of.
+    said = np.array([classes.get(answer, len(classes)) for answer in matched])
+    right = np.array([classes[label] for label in labels])
+    support = np.bincount(right, minlength=len(classes))
+    hits = np.bincount(right[said == right], minlength=len(classes))
+    precision = _ratio(hits, np.bincount(said, minlength=len(classes) + 1)[:-1])
+    recall = _ratio(hits, support)
+    f1 = _ratio(2 * precision * recall, precision + recall)
+    weights = support / len(labels)
+    parts = {label: _parts(label) for label in classes}
+    top = [answer in parts[label] for answer, label in zip(matched, labels, strict=True)]
     return {
-        "Accuracy": float(accuracy_score(labels, matched)),
-        "Precision": float(precision),
-        "Recall": float(recall),
-        "F1 Score": float(f1),
-        "Top-1 Accuracy": float(np.mean(hits)),
+        "Accuracy": float(np.mean(said == right)),
+        "Precision": float(precision @ weights),
+        "Recall": float(recall @ weights),
+        "F1 Score": float(f1 @ weights),
+        "Top-1 Accuracy": float(np.mean(top)),
     }
 
 
 def _detection(matched: Sequence[str], labels: Sequence[str]) -> dict[str, float]:
-    right, said = [_parts(label) for label in labels], [_parts(answer) for answer in matched]
-    classes = sorted(set().union(*right) - {NONE_ANSWER})
+    classes = detected_classes(labels)
     if not classes:
         return dict.fromkeys(("mAP", "F1", "Recall", "Precision"), 0.0)
-    truth = np.array([[name in parts for name in classes] for parts in right], dtype=int)
-    decided = np.array([[name in parts for name in classes] for parts in said], dtype=int)
+    truth, decided = presence(labels, classes), presence(matched, classes)
     hits = (truth & decided).sum(0)
     precision, recall = _ratio(hits, decided.sum(0)), _ratio(hits, truth.sum(0))
     return {
@@ -149,6 +181,21 @@ def _detection(matched: Sequence[str], labels: Sequence[str]) -> dict[str, float
         "Recall": float(recall.mean()),
         "Precision": float(precision.mean()),
     }
+
+
+def detected_classes(labels: Sequence[str]) -> list[str]:
+    """The distinct parts of right answers, `None` excluded, sorted."""
+    return sorted({part for label in set(labels) for part in _parts(label)} - {NONE_ANSWER})
+
+
+def presence(answers: Sequence[str], classes: Sequence[str]) -> npt.NDArray[np.int64]:
+    """(answers, classes) 1 where a class is one of the parts of an answer."""
+    place = {name: column for column, name in enumerate(classes)}
+    rows = {text: [place[part] for part in _parts(text) if part in place] for text in set(answers)}
+    found = np.zeros((len(answers), len(classes)), np.int64)
+    for row, text in enumerate(answers):
+        found[row, rows[text]] = 1
+    return found
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
@@ -165,7 +212,11 @@ def _average_precision(truth: np.ndarray, decided: np.ndarray) -> float:
 
 
 def _parts(text: str) -> set[str]:
-    return {part.strip() for part in text.split(",")}
+    return set(_listed(text))
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",")]
 
 
 def cider(written: Sequence[str], references: Sequence[str]) -> float:
@@ -173,14 +224,15 @@ def cider(written: Sequence[str], references: Sequence[str]) -> float:
 
     Words are what stands between spaces, as they are.
     """
+    return float(np.mean(cider_by_row(written, references)))
+
+
+def cider_by_row(written: Sequence[str], references: Sequence[str]) -> list[float]:
+    """CIDEr-D of each caption; how rare words are is counted over all references."""
     runs = [_runs(reference) for reference in references]
     frequency = Counter(run for of in runs for run in of)
     log_rows = math.log(len(references))
-    return float(
-        np.mean(
-            [_similar(_runs(text), of, frequency, log_rows) for text, of in zip(written, runs, strict=True)]
-        )
-    )
+    return [_similar(_runs(text), of, frequency, log_rows) for text, of in zip(written, runs, strict=True)]
 
 
 def _runs(text: str) -> Counter[tuple[str, ...]]:
