@@ -9,7 +9,6 @@ for something else (a caption, a call type, a whale) it cannot answer, which is 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,9 +17,6 @@ from naturelm.bench.models.closed_set import ClosedSets
 from naturelm.bench.models.names import SystemLabel, names_from
 from naturelm.bench.models.sounds import Pool, by_clip, check_pool, heard, pooled, sigmoid, windows
 from naturelm.corpus.recordings import FloatArray
-
-if TYPE_CHECKING:
-    pass
 
 _WINDOWS_AT_ONCE = 64
 """37 MB of sound."""

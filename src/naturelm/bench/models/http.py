@@ -1,29 +1,34 @@
-"""A system behind HTTP that keeps the contract `predictions_v1`: three addresses below one base URL.
+"""A system behind HTTP that keeps the contract `predictions_v1`, which is that of the public BEANS-Next benchmark.
 
-`GET /health` gives any JSON with status 200 once the system is ready.
+Three addresses below one base URL. `GET /health` gives status 200 once the system is ready, with any body.
 
-`GET /info` gives an object; every field may be left out:
+`GET /info` gives an object:
 
-    {"contract": "predictions_v1", "name": "my model", "revision": "1.2", "license": "MIT", "note": "",
-     "sample_rate": 32000, "max_batch": 8, "audio": "wav"}
+    {"name": "my model", "model": "me/my-model", "model_revision": "1.2", "audio_payload_types": ["base64_wav"],
+     "max_batch_size": 8, "supports_batching": true, "schema_versions": ["predictions_v1"]}
 
-`sample_rate` (Hz): clips are sent at it, else at their own. `max_batch`: items of one request at most.
-`audio`: how clips are sent, see below.
+`audio_payload_types` has `base64_wav` and `schema_versions` has `predictions_v1`, or the system is refused. Where
+`supports_batching` is not true, one item is sent at a time, and otherwise `max_batch_size` items at most.
 
 `POST /predict` takes
 
-    {"contract": "predictions_v1",
-     "items": [{"id": "0", "dataset_name": "cbi", "task": "classification", "prompt": "...", "labels": ["..."],
-                "audio": {"encoding": "wav", "sample_rate": 16000, "data": "UklGR..."}}]}
+    {"schema_version": "predictions_v1",
+     "requests": [{"sample_id": "0",
+                   "messages": [{"role": "user", "content": "<Audio><AudioHere></Audio> What is heard?"}],
+                   "audio_inputs": [{"payload_type": "base64_wav", "data": "UklGR...", "sample_rate": 16000}],
+                   "generation_config": {}}]}
 
 and gives
 
-    {"predictions": [{"id": "0", "prediction": "...", "scores": {"label": 0.9}, "error": null}]}
+    {"schema_version": "predictions_v1",
+     "responses": [{"sample_id": "0", "predictions": ["An owl"], "error": null, "finish_reason": "stop",
+                    "usage": {}, "latency_sec": 0.2}]}
 
-`id` is the item's own in its request; predictions may come in any order. `labels` is empty where there is no closed
-set. `encoding`: `wav` (32-bit float) or `flac` (16-bit), a mono file in base64, or `floats`, a list of numbers in
-[-1, 1] as `data`. `scores`, of labels of the closed set, and `error`, a text where an item has no prediction, may be
-left out.
+A clip is a mono WAV file in base64 at its own rate, of 16 bits where that loses nothing and of 32-bit floats
+otherwise; its place in the messages is before the text. `generation_config` is empty: the system answers as it
+would by itself. Every item has one response, in any order; the first of its `predictions` is its answer. An `error`
+is a text that says why an item has none. Only `sample_id`, and `predictions` or `error`, have to be there; keys that
+the contract does not have are refused in a response and not sent in a request. There are no scores of labels.
 
 What the other side sends is not trusted: its size, its time and its form are bounded and checked, and nothing but
 the URL that was given is asked, whatever it redirects to.
@@ -43,6 +48,7 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnec
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import soundfile
 
 from naturelm.bench.models.base import BenchAnswer, BenchItem, ModelInfo
@@ -51,9 +57,24 @@ from naturelm.bench.models.sounds import heard
 from naturelm.corpus.recordings import FloatArray
 
 CONTRACT = "predictions_v1"
-_ENCODINGS = ("wav", "flac", "floats")
-_RATES = (1_000, 400_000)  # Hz that a server may ask for
+PAYLOAD_TYPE = "base64_wav"
+"""How clips are sent."""
+AUDIO_PLACE = "<Audio><AudioHere></Audio>"
+"""Where the clip goes in a message."""
+_TEXTS = ("name", "model", "model_revision")
+_ENVELOPE = frozenset({"schema_version", "responses"})
+_RESPONSE = frozenset({"sample_id", "predictions", "error", "finish_reason", "usage", "latency_sec"})
+_FULL_SCALE = 1 << 15
 _PIECE = 1 << 16
+_CURES = {
+    400: f"see that it keeps {CONTRACT}",
+    404: "see that the URL is the base of /health, /info and /predict",
+    413: "lower max_batch, or raise what the server accepts",
+    422: f"see that it keeps {CONTRACT}",
+    429: "see that nobody else asks it, and try again later",
+    503: "wait until it is ready",
+}
+"""Of a status."""
 
 
 @dataclass(frozen=True)
@@ -82,48 +103,48 @@ class HttpSystem:
         self._host, self._port, self._secure = str(parts.hostname), parts.port, parts.scheme == "https"
         self._path = parts.path.rstrip("/")
         self._options = options or HttpOptions()
-        self._ask("GET", "/health")
+        self._fetch("GET", "/health")
         self._about = _about(self._ask("GET", "/info"), f"{self._url}/info")
 
     @cached_property
     def info(self) -> ModelInfo:
         """What `/info` says; its name is the URL's host where it says none."""
-        texts = [
-            one_line(self._about.get(key) or "-", 500) for key in ("name", "revision", "license", "note")
-        ]
-        name, revision, licence, note = ("" if text == "-" else text for text in texts)
-        return ModelInfo(name or self._host, revision, licence, "; ".join(filter(None, (note, self._url))))
+        name, model, revision = (
+            one_line(text, 500) if (text := str(self._about.get(key) or "").strip()) else "" for key in _TEXTS
+        )
+        name = name or model or self._host
+        note = f"{model} at {self._url}" if model not in ("", name) else self._url
+        return ModelInfo(name, revision, note=note)
 
     def answer(self, batch: Sequence[BenchItem]) -> list[BenchAnswer]:
-        """Raises SystemFault, naming the address, for an answer that is late, too large or not as agreed."""
-        most = min(self._options.max_batch, int(self._about.get("max_batch") or self._options.max_batch))
+        """One answer to each item, without scores.
+
+        Raises SystemFault, naming the address, for a response that is late, too large or not as agreed, and for an
+        item that came back with an error. Of such a batch the other items are answered when asked by themselves.
+        """
         answers: list[BenchAnswer] = []
-        for start in range(0, len(batch), most):
-            items = batch[start : start + most]
+        for start in range(0, len(batch), self._at_once):
+            items = batch[start : start + self._at_once]
+            # Numbers, since one clip may be asked about twice, in two wordings.
             content = {
-                "contract": CONTRACT,
-                "items": [self._sent(str(n), item) for n, item in enumerate(items)],
+                "schema_version": CONTRACT,
+                "requests": [_request(str(number), item) for number, item in enumerate(items)],
             }
-            answers += _read_predictions(
-                self._ask("POST", "/predict", content), items, f"{self._url}/predict"
-            )
+            answers += _read_responses(self._ask("POST", "/predict", content), items, f"{self._url}/predict")
         return answers
 
-    def _sent(self, identifier: str, item: BenchItem) -> dict[str, Any]:
-        rate = int(self._about.get("sample_rate") or item.sample_rate)
-        encoding = str(self._about.get("audio") or "wav")
-        data = _encoded(heard(item, rate), rate, encoding)
-        return {
-            "id": identifier,
-            "dataset_name": item.dataset_name,
-            "task": item.task,
-            "prompt": item.prompt,
-            "labels": list(item.labels),
-            "audio": {"encoding": encoding, "sample_rate": rate, "data": data},
-        }
+    @property
+    def _at_once(self) -> int:
+        if self._about.get("supports_batching") is not True:
+            return 1
+        return min(self._options.max_batch, self._about.get("max_batch_size") or self._options.max_batch)
 
     def _ask(self, method: str, address: str, content: Mapping[str, Any] | None = None) -> Any:
         """The JSON that an address gives."""
+        return _json(self._fetch(method, address, content), f"{self._url}{address}")
+
+    def _fetch(self, method: str, address: str, content: Mapping[str, Any] | None = None) -> bytes:
+        """The body that an address gives with status 200."""
         where = f"{self._url}{address}"
         body = None if content is None else json.dumps(content, allow_nan=False).encode()
         # http.client follows no redirect, and uses no proxy and no credentials of the environment.
@@ -163,10 +184,10 @@ class HttpSystem:
                 f"{where} redirects to {target}; it is not followed, give that URL if it is meant"
             )
         if response.status != 200:
-            raise SystemFault(
-                f"{where} gave status {response.status}: {one_line(text.decode(errors='replace'))}"
-            )
-        return _json(text, where)
+            said = f": {one_line(text.decode(errors='replace'))}" if text.strip() else ""
+            cure = _CURES.get(response.status, "see what the server's own log says")
+            raise SystemFault(f"{where} gave status {response.status}{said}; {cure}")
+        return text
 
 
 def _checked(url: str) -> Any:
@@ -203,9 +224,16 @@ def _no_constant(text: str) -> float:
     raise ValueError(f"{text} is no JSON")
 
 
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is too large a number")
+    return number
+
+
 def _json(text: bytes, where: str) -> Any:
     try:
-        return json.loads(text.decode("utf-8"), parse_constant=_no_constant)
+        return json.loads(text.decode("utf-8"), parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise SystemFault(f"{where} gave no JSON ({one_line(error)}); the contract is {CONTRACT}") from error
 
@@ -213,57 +241,98 @@ def _json(text: bytes, where: str) -> Any:
 def _about(about: Any, where: str) -> dict[str, Any]:
     if not isinstance(about, dict):
         raise SystemFault(f"{where} gave no JSON object; the contract is {CONTRACT}")
-    if about.get("contract", CONTRACT) != CONTRACT:
-        raise SystemFault(f"{where}: its contract is {one_line(about['contract'])}, not {CONTRACT}")
-    rate, most, encoding = (about.get(key) for key in ("sample_rate", "max_batch", "audio"))
-    if rate is not None and not (_is_whole(rate) and _RATES[0] <= rate <= _RATES[1]):
-        raise SystemFault(f"{where}: sample_rate is a whole number of Hz from {_RATES[0]} to {_RATES[1]}")
-    if most is not None and not (_is_whole(most) and most > 0):
-        raise SystemFault(f"{where}: max_batch is a whole number above 0")
-    if encoding is not None and encoding not in _ENCODINGS:
-        raise SystemFault(f"{where}: audio is one of {', '.join(_ENCODINGS)}")
+    for key, wanted in (("schema_versions", CONTRACT), ("audio_payload_types", PAYLOAD_TYPE)):
+        offered = about.get(key)
+        if not isinstance(offered, list) or not all(isinstance(each, str) for each in offered):
+            raise SystemFault(
+                f"{where}: {key} is a list of texts, one of them {wanted}; the server has to say so"
+            )
+        if wanted not in offered:
+            others = one_line(", ".join(offered) or "nothing")
+            raise SystemFault(f"{where}: {key} offers {others}; ask a server that takes {wanted}")
+    for key in _TEXTS:
+        if not isinstance(about.get(key), str | None):
+            raise SystemFault(f"{where}: {key} is a text; the contract is {CONTRACT}")
+    most, batching = about.get("max_batch_size"), about.get("supports_batching")
+    if most is not None and not (isinstance(most, int) and not isinstance(most, bool) and most > 0):
+        raise SystemFault(f"{where}: max_batch_size is a whole number above 0; the contract is {CONTRACT}")
+    if not isinstance(batching, bool | None):
+        raise SystemFault(f"{where}: supports_batching is true or false; the contract is {CONTRACT}")
     return about
 
 
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _request(identifier: str, item: BenchItem) -> dict[str, Any]:
+    text = item.prompt if AUDIO_PLACE in item.prompt else f"{AUDIO_PLACE} {item.prompt}"
+    data = base64.b64encode(_wav(heard(item, item.sample_rate), int(item.sample_rate))).decode()
+    return {
+        "sample_id": identifier,
+        "messages": [{"role": "user", "content": text}],
+        "audio_inputs": [{"payload_type": PAYLOAD_TYPE, "data": data, "sample_rate": int(item.sample_rate)}],
+        "generation_config": {},
+    }
 
 
-def _encoded(samples: FloatArray, rate: int, encoding: str) -> str | list[float]:
-    if encoding == "floats":
-        return [float(sample) for sample in samples]
+def _wav(samples: FloatArray, rate: int) -> bytes:
+    """A mono file with exactly these samples."""
+    steps = samples.astype(np.float64) * _FULL_SCALE
+    fits = bool(np.all((steps == np.round(steps)) & (steps >= -_FULL_SCALE) & (steps < _FULL_SCALE)))
     file = io.BytesIO()
-    kinds = {"wav": "FLOAT", "flac": "PCM_16"}
-    soundfile.write(file, samples, rate, format=encoding.upper(), subtype=kinds[encoding])
-    return base64.b64encode(file.getvalue()).decode()
+    if fits:
+        soundfile.write(file, steps.astype(np.int16), rate, format="WAV", subtype="PCM_16")
+    else:
+        soundfile.write(file, samples, rate, format="WAV", subtype="FLOAT")
+    return file.getvalue()
 
 
-def _read_predictions(content: Any, items: Sequence[BenchItem], where: str) -> list[BenchAnswer]:
-    rows = content.get("predictions") if isinstance(content, dict) else None
+def _read_responses(content: Any, items: Sequence[BenchItem], where: str) -> list[BenchAnswer]:
+    rows = content.get("responses") if isinstance(content, dict) else None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise SystemFault(f"{where} gave no list of predictions; the contract is {CONTRACT}")
-    by_id = {row.get("id"): row for row in rows if isinstance(row.get("id"), str)}
+        raise SystemFault(f"{where} gave no list of responses; the contract is {CONTRACT}")
+    if content.get("schema_version") != CONTRACT:
+        said = one_line(content.get("schema_version"))
+        raise SystemFault(f"{where} gave schema_version {said}; the contract is {CONTRACT}")
+    unknown = sorted(set(content) - _ENVELOPE) or sorted(
+        {key for row in rows for key in set(row) - _RESPONSE}
+    )
+    if unknown:
+        raise SystemFault(
+            f"{where} gave {one_line(unknown[0])!r}, a key that {CONTRACT} does not have; the server has to leave it out"
+        )
+    by_id = {row.get("sample_id"): row for row in rows if isinstance(row.get("sample_id"), str)}
     wanted = [str(number) for number in range(len(items))]
     if len(rows) != len(items) or set(by_id) != set(wanted):
         raise SystemFault(
-            f"{where} gave {len(rows)} predictions, {len(set(by_id) & set(wanted))} of them with an id that was asked, "
-            f"for {len(items)} items; it has to give one to each"
+            f"{where} gave {len(rows)} responses, {len(set(by_id) & set(wanted))} of them with a sample_id that was "
+            f"asked, for {len(items)} items; it has to give one to each"
         )
     return [_read(by_id[number], item, where) for number, item in zip(wanted, items, strict=True)]
 
 
 def _read(row: Mapping[str, Any], item: BenchItem, where: str) -> BenchAnswer:
-    if row.get("error"):
-        raise SystemFault(f"{where} has no answer to {item.id}: {one_line(row['error'])}")
-    prediction, scores = row.get("prediction"), row.get("scores")
-    if not isinstance(prediction, str):
-        raise SystemFault(f"{where} gave {item.id} a prediction that is no text")
-    if scores is None:
-        return BenchAnswer(prediction)
-    if not isinstance(scores, dict) or not all(map(_is_number, scores.values())):
-        raise SystemFault(f"{where} gave {item.id} scores that are no object of finite numbers")
-    known = {label: float(scores[label]) for label in item.labels if label in scores}
-    return BenchAnswer(prediction, known or None)
+    fault, predictions, seconds = (row.get(key) for key in ("error", "predictions", "latency_sec"))
+    if not isinstance(fault, str | None):
+        raise SystemFault(f"{where} gave {item.id} an error that is no text; the contract is {CONTRACT}")
+    if fault:
+        raise SystemFault(f"{where} has no answer to {item.id}: {one_line(fault)}; see the server's own log")
+    if not isinstance(predictions, list) or not all(isinstance(each, str) for each in predictions):
+        raise SystemFault(
+            f"{where} gave {item.id} predictions that are no list of texts; the contract is {CONTRACT}"
+        )
+    if not predictions:
+        raise SystemFault(
+            f"{where} gave {item.id} neither a prediction nor an error; it has to give one of them"
+        )
+    if not isinstance(row.get("finish_reason"), str | None):
+        raise SystemFault(
+            f"{where} gave {item.id} a finish_reason that is no text; the contract is {CONTRACT}"
+        )
+    if not isinstance(row.get("usage"), dict | None):
+        raise SystemFault(f"{where} gave {item.id} a usage that is no object; the contract is {CONTRACT}")
+    if not (seconds is None or (_is_number(seconds) and seconds >= 0)):
+        raise SystemFault(
+            f"{where} gave {item.id} a latency_sec that is no finite number of seconds; the contract is {CONTRACT}"
+        )
+    return BenchAnswer(predictions[0])
 
 
 def _is_number(value: Any) -> bool:
