@@ -39,8 +39,8 @@ _INVENTED = (
     ("caption", 1000),
     ("life-stage", 800),
     ("call-type", 800),
-    ("count", 1000),
-    ("one-or-more", 900),
+    ("count", 700),
+    ("one-or-more", 700),
 )
 _REAL = (
     ("species-common", 1700),
@@ -55,13 +55,13 @@ _REAL = (
     ("sex", 80),
 )
 _OTHER = (
-    ("environment", 800),
-    ("speaker-count", 900),
-    ("speaker-sex", 300),
-    ("speaker-pitch", 300),
+    ("environment", 500),
+    ("speaker-count", 350),
+    ("speaker-sex", 250),
+    ("speaker-pitch", 250),
     ("transcript", 150),
-    ("instrument-family", 900),
-    ("note-pitch", 700),
+    ("instrument-family", 400),
+    ("note-pitch", 350),
 )
 _VALIDATION = (
     ("species-common", 80),
