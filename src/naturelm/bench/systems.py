@@ -38,7 +38,7 @@ class SystemOptions:
     settings: Mapping[str, str] = field(default_factory=dict)
     """Of a registered system's own, as they are typed."""
     device: str | None = None
-    batch_size: int = 8
+    batch_size: int = 32
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values of what changes answers."""

@@ -78,7 +78,7 @@ def run(
     corpus: Annotated[
         Path | None, typer.Option(help="Corpus whose training rows a floor learns from.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Rows asked together.")] = 8,
+    batch_size: Annotated[int, typer.Option(min=1, help="Rows asked together.")] = 32,
     time_limit: Annotated[
         float, typer.Option(help="Seconds for the answers to a batch; later ones are errors.")
     ] = 600.0,

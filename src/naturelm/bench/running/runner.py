@@ -27,7 +27,7 @@ Heard = tuple[FloatArray, int] | AudioError
 class RunOptions:
     """How a system is asked."""
 
-    batch_size: int = 8
+    batch_size: int = 32
     time_limit: float = 600.0
     """Seconds for the answers to a batch."""
 

@@ -46,7 +46,7 @@ class RunRequest:
     orders: int
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Of the system, such as its merging alpha."""
-    batch_size: int = 8
+    batch_size: int = 32
 
 
 @dataclass(frozen=True)
