@@ -95,13 +95,13 @@ def _indices(known: Sequence[BirdNetLabel], labels: tuple[Label, ...]) -> list[i
     for index, label in enumerate(known):
         by_name.setdefault(label.scientific.casefold(), index)
         by_name.setdefault(label.common.casefold(), index)
-    indices = []
-    for label in labels:
-        names = [name.casefold() for name in (label.scientific, label.text) if name]
-        index = next((by_name[name] for name in names if name in by_name), None)
-        if index is None:
+    indices = set()
+    for wanted in labels:
+        names = [name.casefold() for name in (wanted.scientific, wanted.text) if name]
+        found = [by_name[name] for name in names if name in by_name]
+        if not found:
             raise ScanError(
-                f"{label.text!r}: BirdNET has no such label; give the common English or scientific name that it uses"
+                f"{wanted.text!r}: BirdNET has no such label; give the common English or scientific name that it uses"
             )
-        indices.append(index)
-    return sorted(set(indices))
+        indices.add(found[0])
+    return sorted(indices)

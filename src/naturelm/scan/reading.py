@@ -21,7 +21,7 @@ from naturelm.scan.times import header_time
 Item = TypeVar("Item")
 
 _MIN_SECONDS = 0.01
-_BLOCK_SECONDS = 30.0
+_BLOCK_SECONDS = 1.0  # what may be lost before a damaged place
 
 
 @dataclass(frozen=True)
