@@ -29,8 +29,9 @@ def scanned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_recording(folder / "in" / "SITE_20240131_233000.wav", 12, [(1.0, "low owl"), (4.0, "low owl")])
     write_recording(folder / "in" / "sub" / "b.wav", 9, [(7.0, "low owl")], rate=8_000)
     scan(folder / "out", folder / "in")
-    (folder / "out" / "clips").mkdir()
-    (folder / "out" / "clips" / "old.wav").touch()
+    (folder / "out" / "clips" / "x").mkdir(parents=True)
+    for name in ("0.700_of_before_12.00s.wav", "my own.wav"):
+        (folder / "out" / "clips" / "x" / name).touch()
     options = ExportOptions(EventOptions(0.6), tuple(Format), parse_time_zone("+01:00"), clips=2, html=True)
     written = export(folder / "out", options)
     assert (written.events, written.recordings, written.clips, written.rows) == (3, 2, 2, 14)
@@ -90,7 +91,8 @@ def test_kaleidoscope_and_json_lines(scanned: Path) -> None:
 
 
 def test_clips_and_page(scanned: Path) -> None:
-    clips = sorted((scanned / "clips").rglob("*.wav"))
+    assert [path.name for path in (scanned / "clips" / "x").iterdir()] == ["my own.wav"]
+    clips = sorted((scanned / "clips").rglob("*s.wav"))
     assert [clip.parent.name for clip in clips] == ["low owl"] * 2
     assert all(sf.info(clip).duration == 3 for clip in clips)
     page = (scanned / "index.html").read_text()

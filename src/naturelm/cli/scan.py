@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from naturelm.cli.common import EXIT_NOTHING_USABLE, EXIT_SOME_FAILED, complain, give_up
 from naturelm.cli.extras import need_packages
 from naturelm.cli.scan_options import (
+    PACKAGES,
     Clips,
     Gap,
     Html,
@@ -25,6 +26,7 @@ from naturelm.cli.scan_options import (
     TimeZone,
     Top,
 )
+from naturelm.cli.scan_report import report
 from naturelm.errors import NatureLMError
 from naturelm.model.registry import DEFAULT_MODEL
 from naturelm.scan.names import Format, Preset
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
     from naturelm.scan.run import Progress, ScanReport
 
 EXIT_INTERRUPTED = 130
-PACKAGES = ("pyarrow", "pydantic", "yaml")
 _SHOWN_FAILURES = 20
 
 
@@ -232,6 +233,9 @@ def export_command(
         typer.echo(json.dumps(asdict(written)))
     else:
         typer.echo(f"{written.events} events of {written.recordings} recordings: {out}")
+
+
+app.command("report")(report)
 
 
 def _engine(

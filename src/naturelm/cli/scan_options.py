@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+PACKAGES = ("matplotlib", "pyarrow", "pydantic", "scipy", "yaml")
 MinConfidence = Annotated[float, typer.Option(help="Least score of an event, 0 to 1.")]
 Top = Annotated[int | None, typer.Option(help="At most so many labels of a window, the highest.")]
 Merge = Annotated[bool, typer.Option("--merge", help="Join neighbouring windows of one label.")]

@@ -1,6 +1,6 @@
 """The best events as sound files to listen to."""
 
-import shutil
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,16 +12,18 @@ from naturelm.errors import AudioError
 from naturelm.scan.best import Best
 
 _LONGEST_NAME = 80
+_WRITTEN = re.compile(r"\d\.\d{3}_.+_\d+\.\d\ds\.wav")
 _LONGEST_CLIP = 60.0  # s; of a longer event, its beginning
 
 
 def write_clips(best: Mapping[str, Sequence[Best]], folder: Path) -> int:
     """Write `LABEL/SCORE_RECORDING_START.wav` at the recording's own rate, in place of what an earlier export wrote.
 
-    Returns how many were written; a recording that is no longer there is left out.
+    Only files that are named so are replaced. Returns how many were written; a recording that is no longer there is left out.
     """
-    if folder.exists():
-        shutil.rmtree(folder)
+    for old in folder.glob("*/*.wav"):
+        if _WRITTEN.fullmatch(old.name):
+            old.unlink()
     written = 0
     for label, events in best.items():
         place = folder / safe_name(label)
