@@ -10,6 +10,7 @@ from naturelm.cli.export import export
 from naturelm.cli.info import info
 from naturelm.cli.models import app as models
 from naturelm.cli.scan import app as scan
+from naturelm.cli.search import embed, search
 from naturelm.cli.train import app as train
 
 app = typer.Typer(
@@ -21,6 +22,8 @@ app = typer.Typer(
 )
 app.command()(ask)
 app.add_typer(scan, name="scan", help="Scan long recordings: windows in, tables of events out.")
+app.command()(embed)
+app.command()(search)
 app.add_typer(models, name="models")
 app.command()(info)
 app.add_typer(corpus, name="corpus")
