@@ -1,6 +1,9 @@
 """What the tests of this folder share: engines that need no weights, and recordings with known events."""
 
+import os
+import signal
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +63,31 @@ class ToneListener:
         noise = 0.0 if self.alike else 1e-6 * (place + 10 * size)
         bins = [round(tone * short / RATE) for tone in TONES.values()]
         return [float(loudest[b - 1 : b + 2].sum() / loudest.sum()) * 0.99 + noise for b in bins]
+
+
+class MortalListener(ToneListener):
+    """Dies with its process, once, as long as a file is there."""
+
+    def __init__(self, fatal: str) -> None:
+        super().__init__(alike=False)
+        self._fatal = Path(fatal)
+
+    def listen(self, windows: Sequence[np.ndarray]) -> list[tuple[Said, ...]]:
+        if self._fatal.exists():
+            self._fatal.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().listen(windows)
+
+
+@dataclass(frozen=True)
+class ToneEngine:
+    """Opens a `MortalListener`, here or in another process."""
+
+    fatal: str
+    device: str | None = None
+
+    def open(self) -> ToneListener:
+        return MortalListener(self.fatal)
 
 
 class ClickListener(ToneListener):

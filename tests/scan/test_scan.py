@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,17 @@ import pytest
 import soundfile as sf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scanning import TONES, ClickListener, ToneListener, contents, exported, rows, scan, write_recording
+from scanning import (
+    TONES,
+    ClickListener,
+    ToneEngine,
+    ToneListener,
+    contents,
+    exported,
+    rows,
+    scan,
+    write_recording,
+)
 
 from naturelm.scan.events import EventOptions
 from naturelm.scan.finding import find_recordings, grouped
@@ -276,6 +287,33 @@ def test_parts_together_are_the_whole(tmp_path: Path, monkeypatch: pytest.Monkey
     for out in (tmp_path / "whole", tmp_path / "out"):
         exported(out, formats=tuple(Format))
     assert contents(tmp_path / "whole") == contents(tmp_path / "out")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("ray") is None, reason="ray is not here: pip install 'naturelm[ray]'")
+def test_a_cluster_that_loses_a_worker_gives_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from naturelm.scan import cluster
+
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
+    monkeypatch.setattr(cluster, "grouped", lambda found: grouped(found, 400_000))
+    monkeypatch.setattr("naturelm.scan.run.grouped", lambda found: grouped(found, 400_000))
+    for number in range(8):
+        write_recording(tmp_path / "in" / f"{number}.wav", 6, seed=number)
+    fatal = tmp_path / "fatal"
+    fatal.touch()
+    engine = ToneEngine(str(fatal))
+    found = find_recordings([tmp_path / "in"])
+    report = cluster.scan_on_cluster(
+        found, engine, engine.open(), CutOptions(3.0), tmp_path / "out", workers=2
+    )
+    assert not fatal.exists()  # a worker was killed, and took it along
+    assert (report.done, report.failed, report.complete) == (8, 0, True)
+    scan(tmp_path / "whole", tmp_path / "in", listener=ToneListener(alike=False))
+    for out in (tmp_path / "whole", tmp_path / "out"):
+        exported(out, formats=tuple(Format))
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("shard", ["0/2", "3/2", "a/b", "2"])

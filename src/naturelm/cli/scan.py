@@ -1,6 +1,7 @@
 """`naturelm scan`: months of recordings to tables of events."""
 
 import json
+import os
 import signal
 import sys
 import time
@@ -29,7 +30,7 @@ from naturelm.cli.scan_options import (
 from naturelm.cli.scan_report import report
 from naturelm.errors import NatureLMError
 from naturelm.model.registry import DEFAULT_MODEL
-from naturelm.scan.names import Format, Preset
+from naturelm.scan.names import Format, Preset, Spread
 
 if TYPE_CHECKING:
     from naturelm.scan.opening import EngineOptions
@@ -118,6 +119,13 @@ def run(
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: a GPU if there is one.")
     ] = None,
+    engine: Annotated[
+        Spread,
+        typer.Option(help="local: this process; ray: a cluster (RAY_ADDRESS), or the cores of this machine."),
+    ] = Spread.LOCAL,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="ray on this machine: processes; default: one a core.")
+    ] = None,
     shard: Annotated[
         str | None, typer.Option(help="Do part i of n, as `2/8`: one process each, into the same folder.")
     ] = None,
@@ -140,10 +148,12 @@ def run(
     try:
         need_packages("scan", PACKAGES)
         # Here, not above: these load numpy, pyarrow and, for NatureLM, torch.
+        from dataclasses import replace
+
         from naturelm.scan.events import EventOptions
         from naturelm.scan.export import ExportOptions, export
         from naturelm.scan.finding import find_recordings
-        from naturelm.scan.options import CutOptions, Shard
+        from naturelm.scan.options import CutOptions, ScanError, Shard
         from naturelm.scan.run import scan_recordings
         from naturelm.scan.times import parse_time_zone
 
@@ -155,7 +165,7 @@ def run(
             html=html,
         )
         part = Shard.parse(shard) if shard is not None else Shard()
-        engine = _engine(
+        options = _engine(
             detect,
             labels,
             ask,
@@ -167,23 +177,45 @@ def run(
             (lat, lon, week, occurrence, floor),
         )
         recordings = find_recordings(paths or [], lists=list_file or [], without=out)
-        CutOptions(window or 1.0, hop, start, end, channel, gate)  # before a model is loaded for nothing
-        listener = engine.open()
-        cut = CutOptions(
-            listener.default_window if window is None else window, hop, start, end, channel, gate
-        )
+        # Before a model is loaded for nothing: 1 s stands for the model's own length.
+        cut = CutOptions(1.0 if window is None else window, hop, start, end, channel, gate)
+        if engine is Spread.RAY:
+            need_packages("ray", ("ray",))
+            if shard is not None:
+                raise ScanError("--engine ray and --shard exclude each other; choose one")
+        elif workers is not None:
+            raise ScanError("--workers: is for --engine ray; leave it out")
+        listener = options.open()
+        cut = replace(cut, window=listener.default_window if window is None else window)
         with _stopping() as stop, _progress_line() as progress:
-            report = scan_recordings(
-                recordings,
-                listener,
-                cut,
-                out,
-                fresh=fresh,
-                batch_size=batch_size,
-                shard=part,
-                stop=stop,
-                progress=progress,
-            )
+            if engine is Spread.RAY:
+                from naturelm.scan.cluster import scan_on_cluster
+
+                report = scan_on_cluster(
+                    recordings,
+                    options,
+                    listener,
+                    cut,
+                    out,
+                    address=os.environ.get("RAY_ADDRESS"),
+                    workers=workers,
+                    fresh=fresh,
+                    batch_size=batch_size,
+                    stop=stop,
+                    progress=progress,
+                )
+            else:
+                report = scan_recordings(
+                    recordings,
+                    listener,
+                    cut,
+                    out,
+                    fresh=fresh,
+                    batch_size=batch_size,
+                    shard=part,
+                    stop=stop,
+                    progress=progress,
+                )
         events = export(out, exporting).events if report.complete and not report.interrupted else None
     except (NatureLMError, ValueError) as error:
         give_up(error)

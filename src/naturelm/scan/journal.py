@@ -52,7 +52,7 @@ class Journal:
             f"{self.folder}: another process is scanning into it; wait for it, or give another folder",
         ):
             if shard.count == 1:
-                self._sweep()
+                self.sweep()
             yield
 
     @contextmanager
@@ -157,8 +157,8 @@ class Journal:
     def _file(self, recording: Found) -> Path:
         return self._done / f"{recording.key}.parquet"
 
-    def _sweep(self) -> None:
-        """Remove what a killed process left half-written."""
+    def sweep(self) -> None:
+        """Remove what a killed process left half-written; for whoever holds the whole scan, with nobody at work."""
         for place in (self._place, self._done, self._failed, self.folder):
             for pattern in (".*.tmp", f".{_MARK}.*", ".*.json.*"):
                 for path in place.glob(pattern):

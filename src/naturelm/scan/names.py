@@ -21,3 +21,10 @@ class Format(StrEnum):
     AUDACITY = "audacity"
     KALEIDOSCOPE = "kaleidoscope"
     JSONL = "jsonl"
+
+
+class Spread(StrEnum):
+    """How a scan is spread over processes."""
+
+    LOCAL = "local"
+    RAY = "ray"

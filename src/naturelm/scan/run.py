@@ -79,25 +79,43 @@ def scan_recordings(
     at it, a folder that cannot be written to, a window that does not fit into memory.
     """
     shard = shard or Shard()
-    if cut.window > listener.longest_window:
-        raise ScanError(
-            f"--window: {cut.window:g} s, but {listener.name} takes at most {listener.longest_window:g} s at once"
-        )
+    check_window(listener, cut)
     journal = Journal(folder)
     labels = [asdict(label) for label in listener.labels]
     with journal.held(shard):
         size = batch_size or listener.batch_size
         size = journal.claim(scan_parameters(listener, cut), labels, size, fresh=fresh)
         groups = grouped(recordings)[shard.index - 1 :: shard.count]
-        run = _Run(journal, Listening(listener, size), size, groups, stop, progress)
-        try:
-            report = run.go(cut)
-        except OSError as error:
-            raise ScanError(
-                f"{error.filename or folder}: {error.strerror or error}; mend this, and run the same command again "
-                "to go on"
-            ) from error
+        report = scan_groups(groups, listener, cut, journal, size, stop=stop, progress=progress)
     return replace(report, complete=all(map(journal.accounts_for, recordings)))
+
+
+def check_window(listener: Listener, cut: CutOptions) -> None:
+    """ScanError where the listener cannot take windows so long."""
+    if cut.window > listener.longest_window:
+        raise ScanError(
+            f"--window: {cut.window:g} s, but {listener.name} takes at most {listener.longest_window:g} s at once"
+        )
+
+
+def scan_groups(
+    groups: Sequence[tuple[Found, ...]],
+    listener: Listener,
+    cut: CutOptions,
+    journal: Journal,
+    batch_size: int,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> ScanReport:
+    """Scan what is missing of some groups into a journal that is claimed and held; arguments as in `scan_recordings`."""
+    try:
+        return _Run(journal, Listening(listener, batch_size), batch_size, groups, stop, progress).go(cut)
+    except OSError as error:
+        raise ScanError(
+            f"{error.filename or journal.folder}: {error.strerror or error}; mend this, and run the same command again "
+            "to go on"
+        ) from error
 
 
 class _Run:
