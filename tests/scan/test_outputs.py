@@ -2,12 +2,14 @@
 
 import csv
 import json
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
 from pathlib import Path
 
 import crowsetta
 import pandas
+import pyarrow.parquet
 import pytest
 import soundfile as sf
 from hypothesis import given
@@ -16,6 +18,7 @@ from scanning import scan, write_recording
 
 from naturelm.scan.events import EventOptions, find_events
 from naturelm.scan.export import ExportOptions, export
+from naturelm.scan.journal import Journal
 from naturelm.scan.listening import Kind
 from naturelm.scan.names import Format
 from naturelm.scan.options import ScanError
@@ -102,6 +105,20 @@ def test_clips_and_page(scanned: Path) -> None:
 def test_export_needs_a_scan(tmp_path: Path) -> None:
     with pytest.raises(ScanError, match="no scan was begun"):
         export(tmp_path, ExportOptions())
+
+
+def test_a_journal_from_elsewhere_leads_nowhere(tmp_path: Path) -> None:
+    write_recording(tmp_path / "in" / "a.wav", 3)
+    scan(tmp_path / "out" / "deep", tmp_path / "in")
+    ((facts, path),) = Journal(tmp_path / "out" / "deep").finished()
+    table = pyarrow.parquet.read_table(path)
+    bad = replace(facts, folder="/", path="/../../../evil")
+    pyarrow.parquet.write_table(
+        table.replace_schema_metadata({"naturelm.recording": json.dumps(asdict(bad))}), path
+    )
+    export(tmp_path / "out" / "deep", ExportOptions(formats=(Format.AUDACITY, Format.RAVEN)))
+    assert not [found for found in tmp_path.rglob("evil*") if "deep" not in found.parts]
+    assert (tmp_path / "out" / "deep" / "audacity" / "evil.labels.txt").is_file()
 
 
 def window(index: int, scores: dict[str, float], hop: float = 1.0, length: float = 2.0) -> list[dict]:

@@ -27,7 +27,10 @@ _WAIT = 0.5  # s; how soon Ctrl-C is noticed
 class Engine(Protocol):
     """A listener that can be opened on another machine: hashable, picklable."""
 
-    device: str | None
+    @property
+    def device(self) -> str | None: ...
+
+    def __hash__(self) -> int: ...
 
     def open(self) -> Listener: ...
 

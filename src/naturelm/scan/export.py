@@ -128,7 +128,9 @@ def rows_of(path: Path) -> Iterator[dict[str, Any]]:
 
 def _name(facts: RecordingFacts) -> Path:
     path = Path(facts.path)
-    return path.relative_to(facts.folder) if path.is_relative_to(facts.folder) else Path(path.name)
+    inside = path.is_relative_to(facts.folder) and ".." not in path.parts
+    # A journal that came from elsewhere must not lead out of the folder of the tables.
+    return path.relative_to(facts.folder) if inside else Path(path.name)
 
 
 def _write_failures(failures: list[Failed], path: Path) -> None:

@@ -66,6 +66,8 @@ def find_recordings(
 
     A file that is missing is kept, so that the scan reports it. ScanError: no such folder or list, nothing found.
     """
+    if not paths and not lists:
+        raise ScanError("no recordings are named; give files, folders or --list")
     hidden = None if without is None else _absolute(without)
     named = [(path, path.parent) for path in paths] + [entry for file in lists for entry in _listed(file)]
     found: dict[str, Found] = {}

@@ -123,10 +123,13 @@ class Journal:
         for old in self._done.glob(f"{recording.path_key}-*.parquet"):
             if old != self._file(recording):
                 old.unlink(missing_ok=True)
-        (self._failed / f"{recording.key}.json").unlink(missing_ok=True)
+        for old in self._failed.glob(f"{recording.path_key}-*.json"):
+            old.unlink(missing_ok=True)
 
     def fail(self, recording: Found, error: str) -> None:
         """Nothing of the recording could be scanned. It is tried again in the next run."""
+        for old in self._failed.glob(f"{recording.path_key}-*.json"):
+            old.unlink(missing_ok=True)
         stated = json.dumps({"path": recording.path, "error": error}, ensure_ascii=False)
         write_text(self._failed / f"{recording.key}.json", stated + "\n")
 
