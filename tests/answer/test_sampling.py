@@ -35,7 +35,7 @@ def test_the_narrowest_sampling_is_greedy(naturelm: NatureLM, narrow: dict[str, 
 def drawn_frequencies(scores: torch.Tensor, draws: int = 3000, **changes: float) -> torch.Tensor:
     """Share of each token among draws with as many seeds."""
     options = GenerationOptions(**{"temperature": 1.0, **changes})
-    chooser = TokenChooser(options, list(range(draws)), torch.device("cpu"))
+    chooser = TokenChooser([options] * draws, list(range(draws)), torch.device("cpu"))
     chosen = chooser(torch.zeros(draws, 1, dtype=torch.long), scores.expand(draws, -1)).argmax(-1)
     return chosen.bincount(minlength=len(scores)) / draws
 

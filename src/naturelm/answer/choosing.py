@@ -1,10 +1,12 @@
-"""How the next token is chosen: the likeliest, or a draw that a row makes for itself."""
+"""How the next token is chosen, and when a row ends: each row by its own options."""
+
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor
+from transformers import LogitsProcessor, StoppingCriteria
 
-from naturelm.answer.results import GenerationOptions
+from naturelm.answer.results import GenerationOptions, Watcher
 
 
 class TokenChooser(LogitsProcessor):
@@ -14,7 +16,9 @@ class TokenChooser(LogitsProcessor):
     every row has its own generator, so its draw does not depend on what shares its batch.
     """
 
-    def __init__(self, options: GenerationOptions, row_seeds: list[int], device: torch.device) -> None:
+    def __init__(
+        self, options: Sequence[GenerationOptions], row_seeds: Sequence[int], device: torch.device
+    ) -> None:
         self.options = options
         self.device = device
         # On the CPU, so that a seed means the same everywhere.
@@ -24,17 +28,54 @@ class TokenChooser(LogitsProcessor):
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         scores = scores.float()
         log_probs = scores.log_softmax(-1)
-        if self.options.temperature > 0:
-            scores = self._perturbed(scores / self.options.temperature)
+        drawn = [row for row, options in enumerate(self.options) if options.temperature > 0]
+        if drawn:
+            scores = scores.clone()
+            for row in drawn:
+                scores[row] = self._perturbed(scores[row], row)
         chosen = scores.argmax(-1, keepdim=True)
         self.log_probs.append(log_probs.gather(1, chosen)[:, 0].cpu())
         return scores
 
-    def _perturbed(self, scores: Tensor) -> Tensor:
-        scores = _keep_likeliest(scores, self.options.top_k, self.options.top_p)
-        uniform = torch.stack([torch.rand(scores.shape[1], generator=g) for g in self.generators])
+    def _perturbed(self, scores: Tensor, row: int) -> Tensor:
+        options = self.options[row]
+        scores = _keep_likeliest(scores[None] / options.temperature, options.top_k, options.top_p)[0]
+        uniform = torch.rand(len(scores), generator=self.generators[row])
         gumbel = -(-uniform.clamp(1e-20, 1 - 1e-7).log()).log()
         return scores + gumbel.to(scores.device)
+
+
+class RowEnds(StoppingCriteria):
+    """Ends a row at its own longest answer, or once nobody wants it; tells a watcher of each token.
+
+    queries: the place of each row's query, by which the watcher knows it. ends: ids that end an answer.
+    """
+
+    def __init__(
+        self,
+        options: Sequence[GenerationOptions],
+        ends: Collection[int],
+        queries: Sequence[int],
+        watcher: Watcher | None,
+    ) -> None:
+        self.options = options
+        self.ends = ends
+        self.queries = queries
+        self.watcher = watcher
+        self.written = 0
+        self.done = [False] * len(options)
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: object) -> Tensor:
+        self.written += 1
+        tokens = input_ids[:, -1].tolist()
+        for row, token in enumerate(tokens):
+            if self.done[row]:
+                continue
+            self.done[row] = self.written >= self.options[row].max_new_tokens or token in self.ends
+            if self.watcher is not None:
+                self.watcher.wrote(self.queries[row], token)
+                self.done[row] = self.done[row] or self.watcher.unwanted(self.queries[row])
+        return torch.tensor(self.done, device=input_ids.device)
 
 
 def _keep_likeliest(scores: Tensor, top_k: int, top_p: float) -> Tensor:

@@ -9,17 +9,19 @@ import hashlib
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
+import numpy as np
 import torch
 from torch import Tensor
-from transformers import LogitsProcessorList
+from transformers import LogitsProcessorList, StoppingCriteriaList
 from transformers.cache_utils import DynamicCache
 
 from naturelm.answer.cache import ByteLimitedCache, Prefix, clip_key, weights_stamp
 from naturelm.answer.choices import LabelTrie, split_sequences, trie_log_likelihoods
-from naturelm.answer.choosing import TokenChooser
+from naturelm.answer.choosing import RowEnds, TokenChooser
 from naturelm.answer.clips import read_clip
 from naturelm.answer.results import (
     Answer,
@@ -28,10 +30,12 @@ from naturelm.answer.results import (
     GenerationOptions,
     Query,
     Seconds,
+    Watcher,
     check_choices,
     scored_text,
 )
 from naturelm.audio import AudioSource
+from naturelm.errors import QuestionError
 from naturelm.model.loading import load_model, load_processor, model_revision, open_checkpoint
 from naturelm.model.modeling import LORA_ADAPTER, NatureLMForConditionalGeneration
 from naturelm.model.processing import NatureLMProcessor, PromptIds, left_pad
@@ -40,6 +44,7 @@ from naturelm.model.registry import DEFAULT_MODEL
 _CACHE_BYTES = 512 * 2**20
 # Logits are (rows, nodes, vocabulary), in float64 while they are summed: this many are 512 MB.
 _MAX_TRIE_LOGITS = 2**26
+_NO_CLIP = Clip(np.zeros(0, np.float32), "")
 
 
 class NatureLM:
@@ -161,45 +166,70 @@ class NatureLM:
             source_rate=source_rate,
         )
 
-    def answer(self, queries: Sequence[Query], options: GenerationOptions | None = None) -> list[Answer]:
-        """Answer queries of any mixture, in their order. Raises QuestionError."""
-        options = options or GenerationOptions()
-        answers: list[Answer | None] = [None] * len(queries)
-        with self._turn, torch.no_grad(), self.model.merging_alpha(options.merging_alpha):
-            # Inside the turn, since a fast tokenizer keeps settings that a second call would change.
-            prompts = [
-                self.processor.prompt_ids(query.question, [len(clip.samples) for clip in query.clips])
-                for query in queries
-            ]
-            prefixes, seconds = self._prefixes_of(queries, prompts)
-            for rows in self._batches(queries, prompts):
-                batch = [queries[i] for i in rows]
-                inputs = [prefixes[i] for i in rows], [prompts[i] for i in rows]
-                began = time.perf_counter()
-                if batch[0].choices:
-                    results = self._choose(*inputs, batch[0].choices)
-                else:
-                    results = self._generate(*inputs, batch, options)
-                share = (time.perf_counter() - began) / len(rows)
-                for i, result in zip(rows, results, strict=True):
-                    clip = queries[i].clips[0]
-                    answers[i] = Answer(
-                        recording=clip.recording,
-                        start=clip.start,
-                        end=clip.end,
-                        question=queries[i].question,
-                        seconds=Seconds(*seconds[i], answer=share),
-                        model=self.name,
-                        revision=self.revision,
-                        **result,
+    def answer(
+        self,
+        queries: Sequence[Query],
+        options: GenerationOptions | Sequence[GenerationOptions] | None = None,
+        watcher: Watcher | None = None,
+    ) -> list[Answer]:
+        """Answer queries of any mixture, in their order.
+
+        options: of all, or of each. watcher: follows free answers while they are written.
+        Raises QuestionError.
+        """
+        if options is None or isinstance(options, GenerationOptions):
+            options = [options or GenerationOptions()] * len(queries)
+        elif len(options) != len(queries):
+            raise QuestionError(f"{len(options)} options for {len(queries)} queries; give as many of each")
+        asked = [_Asked(i, query, own) for i, (query, own) in enumerate(zip(queries, options, strict=True))]
+        answers: dict[int, Answer] = {}
+        with self._turn, torch.no_grad():
+            for alpha in dict.fromkeys(own.merging_alpha for own in options):
+                with self.model.merging_alpha(alpha):
+                    answers |= self._answers(
+                        [each for each in asked if each.options.merging_alpha == alpha], watcher
                     )
-        return [answer for answer in answers if answer is not None]
+        return [answers[i] for i in range(len(queries))]
 
     def clear_cache(self) -> None:
         """Forget every clip heard."""
         with self._turn:
             self._heard.clear()
             self._prefixes.clear()
+
+    def _answers(self, asked: "Sequence[_Asked]", watcher: Watcher | None) -> dict[int, Answer]:
+        """Answers by the place of their query."""
+        queries = [each.query for each in asked]
+        # Inside the turn, since a fast tokenizer keeps settings that a second call would change.
+        prompts = [
+            self.processor.prompt_ids(query.question, [len(clip.samples) for clip in query.clips])
+            for query in queries
+        ]
+        prefixes, seconds = self._prefixes_of(queries, prompts)
+        answers = {}
+        for rows in self._batches(asked, prompts):
+            batch = [asked[i] for i in rows]
+            inputs = [prefixes[i] for i in rows], [prompts[i] for i in rows]
+            began = time.perf_counter()
+            if batch[0].query.choices:
+                results = self._choose(*inputs, batch[0].query.choices)
+            else:
+                results = self._generate(*inputs, batch, watcher)
+            share = (time.perf_counter() - began) / len(rows)
+            for i, result in zip(rows, results, strict=True):
+                clip = queries[i].clips[0] if queries[i].clips else _NO_CLIP
+                answers[asked[i].place] = Answer(
+                    recording=clip.recording,
+                    start=clip.start,
+                    end=clip.end,
+                    question=queries[i].question,
+                    prompt_tokens=len(prompts[i].ids),
+                    seconds=Seconds(*seconds[i], answer=share),
+                    model=self.name,
+                    revision=self.revision,
+                    **result,
+                )
+        return answers
 
     # --- the shared prefix ----------------------------------------------------------------------
 
@@ -280,11 +310,11 @@ class NatureLM:
             for row, own in enumerate(prefixes)
         ]
 
-    def _batches(self, queries: Sequence[Query], prompts: Sequence[PromptIds]) -> list[list[int]]:
-        """Rows that go together: one closed set, or free answers, of like length."""
-        kinds: dict[tuple[str, ...], list[int]] = {}
-        for i, query in enumerate(queries):
-            kinds.setdefault(query.choices, []).append(i)
+    def _batches(self, asked: "Sequence[_Asked]", prompts: Sequence[PromptIds]) -> list[list[int]]:
+        """Rows that go together: one closed set, one beam search, or free answers; of like length."""
+        kinds: dict[object, list[int]] = {}
+        for i, each in enumerate(asked):
+            kinds.setdefault(each.kind, []).append(i)
         batches = []
         for rows in kinds.values():
             rows.sort(key=lambda i: len(prompts[i].ids))
@@ -321,46 +351,54 @@ class NatureLM:
         self,
         prefixes: Sequence[Prefix],
         prompts: Sequence[PromptIds],
-        queries: Sequence[Query],
-        options: GenerationOptions,
+        asked: "Sequence[_Asked]",
+        watcher: Watcher | None,
     ) -> list[dict[str, Any]]:
         """Free answers of one batch."""
-        cache, ids, mask = self._resume(prefixes, prompts, copies=options.num_beams)
-        chooser = TokenChooser(options, [_row_seed(options.seed, q) for q in queries], ids.device)
-        beams = options.num_beams > 1
+        options = [each.options for each in asked]
+        beams = options[0].num_beams
+        cache, ids, mask = self._resume(prefixes, prompts, copies=beams)
+        seeds = [_row_seed(each.options.seed, each.query) for each in asked]
+        chooser = TokenChooser(options, seeds, ids.device)
+        ends = RowEnds(options, self._end_ids(), [each.place for each in asked], watcher)
         output = self.model.language_model.generate(
             input_ids=ids,
             attention_mask=mask,
             past_key_values=cache,
-            max_new_tokens=options.max_new_tokens,
-            num_beams=options.num_beams,
+            max_new_tokens=max(own.max_new_tokens for own in options),
+            num_beams=beams,
             do_sample=False,
-            logits_processor=None if beams else LogitsProcessorList([chooser]),
+            logits_processor=LogitsProcessorList([chooser] if beams == 1 else []),
+            stopping_criteria=StoppingCriteriaList([ends] if beams == 1 else []),
             return_dict_in_generate=True,
-            output_scores=beams,
+            output_scores=beams > 1,
         )
         generated = output.sequences[:, ids.shape[1] :]
-        if beams:
+        if beams > 1:
             log_probs = self.model.language_model.compute_transition_scores(
                 output.sequences, output.scores, output.beam_indices, normalize_logits=False
             ).cpu()
         else:
             log_probs = torch.stack(chooser.log_probs, 1)
         return [
-            self._free_answer(own.tolist(), scores.tolist())
-            for own, scores in zip(generated, log_probs, strict=True)
+            self._free_answer(row.tolist()[: own.max_new_tokens], scores.tolist())
+            for row, scores, own in zip(generated, log_probs, options, strict=True)
         ]
 
-    def _free_answer(self, ids: list[int], log_probs: list[float]) -> dict[str, Any]:
-        # What stopped it: the language model's own setting, which transformers lets be one id or several.
+    def _end_ids(self) -> list[int]:
+        # What stops it: the language model's own setting, which transformers lets be one id or several.
         eos = self.model.language_model.generation_config.eos_token_id
-        ends = eos if isinstance(eos, list) else [eos]
+        return eos if isinstance(eos, list) else [eos]
+
+    def _free_answer(self, ids: list[int], log_probs: list[float]) -> dict[str, Any]:
+        ends = self._end_ids()
         length = next((i + 1 for i, token in enumerate(ids) if token in ends), len(ids))
         return {
             "text": self.processor.decode_answer(ids[:length]),
             "token_ids": tuple(ids[:length]),
             "token_log_probs": tuple(log_probs[:length]),
             "probability": _exp(sum(log_probs[:length])),
+            "finished": ids[length - 1] in ends,
         }
 
     def _choose(
@@ -410,6 +448,20 @@ class NatureLM:
         ).logits
         cache.crop(-visible.shape[1])  # a negative number takes that many off, in every version
         return logits
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A query, its options, and its place among those that were asked together."""
+
+    place: int
+    query: Query
+    options: GenerationOptions
+
+    @property
+    def kind(self) -> object:
+        """Equal for queries that can share a batch."""
+        return self.query.choices or (self.options if self.options.num_beams > 1 else None)
 
 
 def _chosen(choices: tuple[str, ...], log_likelihoods: Tensor) -> dict[str, Any]:

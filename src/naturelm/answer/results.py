@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -89,6 +89,8 @@ class Answer:
         and the natural log probability of each; empty for a closed set.
     choices: the closed set, likeliest first; empty for a free answer.
     probability: of the whole generated text, or of the chosen label among the set.
+    finished: whether it came to its end; False where it was cut off at `max_new_tokens`.
+    prompt_tokens: of question and sound, as the language model saw them.
     """
 
     recording: str
@@ -100,6 +102,8 @@ class Answer:
     token_ids: tuple[int, ...] = ()
     token_log_probs: tuple[float, ...] = ()
     choices: tuple[Choice, ...] = ()
+    finished: bool = True
+    prompt_tokens: int = 0
     seconds: Seconds = field(default_factory=Seconds)
     model: str = ""
     revision: str = ""
@@ -107,6 +111,16 @@ class Answer:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self)
+
+
+class Watcher(Protocol):
+    """Follows answers while they are written, from the thread that writes them. Queries go by their place."""
+
+    def wrote(self, query: int, token: int) -> None:
+        """A free answer goes on with this token. Not called for beam searches and closed sets."""
+
+    def unwanted(self, query: int) -> bool:
+        """Whether nobody waits for this answer any more: then it is cut off. Asked at each token."""
 
 
 @dataclass(frozen=True)
