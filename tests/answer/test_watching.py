@@ -24,10 +24,12 @@ class Notes:
 
     def __init__(self, wanted: dict[int, int] | None = None) -> None:
         self.tokens: defaultdict[int, list[int]] = defaultdict(list)
+        self.log_probs: defaultdict[int, list[float]] = defaultdict(list)
         self.wanted = wanted or {}
 
-    def wrote(self, query: int, token: int) -> None:
+    def wrote(self, query: int, token: int, log_prob: float) -> None:
         self.tokens[query].append(token)
+        self.log_probs[query].append(log_prob)
 
     def unwanted(self, query: int) -> bool:
         return len(self.tokens[query]) >= self.wanted.get(query, 1000)
@@ -56,6 +58,7 @@ def test_tokens_are_told_as_they_come(naturelm: NatureLM) -> None:
     queries = [*mixed_queries(3), query("Which?", 0.4, 1, ("Dog", "Cat"))]
     answers = naturelm.answer(queries, GenerationOptions(max_new_tokens=6), notes)
     assert [tuple(notes.tokens[i]) for i in range(4)] == [a.token_ids for a in answers]
+    assert [tuple(notes.log_probs[i]) for i in range(4)] == [a.token_log_probs for a in answers]
 
 
 def test_an_unwanted_answer_is_cut_off_and_the_others_are_not(naturelm: NatureLM) -> None:

@@ -53,17 +53,18 @@ class RowEnds(StoppingCriteria):
 
     def __init__(
         self,
-        options: Sequence[GenerationOptions],
+        chooser: TokenChooser,
         ends: Collection[int],
         queries: Sequence[int],
         watcher: Watcher | None,
     ) -> None:
-        self.options = options
+        self.chooser = chooser
+        self.options = chooser.options
         self.ends = ends
         self.queries = queries
         self.watcher = watcher
         self.written = 0
-        self.done = [False] * len(options)
+        self.done = [False] * len(queries)
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: object) -> Tensor:
         self.written += 1
@@ -73,7 +74,8 @@ class RowEnds(StoppingCriteria):
                 continue
             self.done[row] = self.written >= self.options[row].max_new_tokens or token in self.ends
             if self.watcher is not None:
-                self.watcher.wrote(self.queries[row], token)
+                log_prob = float(self.chooser.log_probs[-1][row])
+                self.watcher.wrote(self.queries[row], token, log_prob)
                 self.done[row] = self.done[row] or self.watcher.unwanted(self.queries[row])
         return torch.tensor(self.done, device=input_ids.device)
 

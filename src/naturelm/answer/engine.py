@@ -191,6 +191,25 @@ class NatureLM:
                     )
         return [answers[i] for i in range(len(queries))]
 
+    def prompt_tokens(self, query: Query) -> int:
+        """Tokens of a query's question and sound, as `answer` would give them to the language model.
+
+        Raises QuestionError as that does.
+        """
+        with self._turn:
+            return len(
+                self.processor.prompt_ids(query.question, [len(clip.samples) for clip in query.clips]).ids
+            )
+
+    def sound_tokens(self, query: Query) -> int:
+        """Those of them that are its clips'."""
+        return sum(self.model.config.num_audio_tokens(len(clip.samples)) for clip in query.clips)
+
+    @property
+    def longest_prompt(self) -> int:
+        """Tokens that the language model can take, its answer included."""
+        return int(self.model.config.text_config.max_position_embeddings)
+
     def clear_cache(self) -> None:
         """Forget every clip heard."""
         with self._turn:
@@ -360,7 +379,7 @@ class NatureLM:
         cache, ids, mask = self._resume(prefixes, prompts, copies=beams)
         seeds = [_row_seed(each.options.seed, each.query) for each in asked]
         chooser = TokenChooser(options, seeds, ids.device)
-        ends = RowEnds(options, self._end_ids(), [each.place for each in asked], watcher)
+        ends = RowEnds(chooser, self._end_ids(), [each.place for each in asked], watcher)
         output = self.model.language_model.generate(
             input_ids=ids,
             attention_mask=mask,

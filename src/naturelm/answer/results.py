@@ -116,7 +116,7 @@ class Answer:
 class Watcher(Protocol):
     """Follows answers while they are written, from the thread that writes them. Queries go by their place."""
 
-    def wrote(self, query: int, token: int) -> None:
+    def wrote(self, query: int, token: int, log_prob: float) -> None:
         """A free answer goes on with this token. Not called for beam searches and closed sets."""
 
     def unwanted(self, query: int) -> bool:

@@ -174,6 +174,10 @@ class NatureLMProcessor(ProcessorMixin):
         """Text of generated ids, without special tokens and outer white space."""
         return self.tokenizer.decode(list(ids), skip_special_tokens=True).strip()
 
+    def decode_token(self, token: int) -> str:
+        """Text of one generated id, white space and all; special tokens by their names."""
+        return self.tokenizer.decode([token])
+
     def _encode(self, text: str, *, plain: bool = False) -> list[int]:
         """plain: text from outside, whose `<|...|>` must stay text and not become control tokens."""
         return self.tokenizer(text, add_special_tokens=False, split_special_tokens=plain)["input_ids"]

@@ -1,0 +1,1 @@
+"""An HTTP API and a web page over one loaded model."""
