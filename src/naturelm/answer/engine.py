@@ -80,13 +80,15 @@ class NatureLM:
         dtype: torch.dtype | None = None,
         local_files_only: bool = False,
         batch_size: int = 8,
+        cache_bytes: int = _CACHE_BYTES,
         **kwargs: Any,
     ) -> "NatureLM":
         """Load a built-in name, a folder or a hub id, in our layout or the official one.
 
         llm: takes the place of the language model that the checkpoint names. device: default the
         GPU if there is one. dtype: of the language model; default bfloat16 on a GPU and float32 on
-        a CPU, where bfloat16 is slower. kwargs go to `load_model`. Raises CheckpointError.
+        a CPU, where bfloat16 is slower. batch_size: queries answered together at most. cache_bytes:
+        for what was heard. kwargs go to `load_model`. Raises CheckpointError.
         """
         place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         dtype = dtype or (torch.bfloat16 if place.type == "cuda" else torch.float32)
@@ -96,7 +98,12 @@ class NatureLM:
             model = model.to(place)
         processor = load_processor(source, checkpoint=found)
         return cls(
-            model, processor, name=str(source), revision=model_revision(found.folder), batch_size=batch_size
+            model,
+            processor,
+            name=str(source),
+            revision=model_revision(found.folder),
+            batch_size=batch_size,
+            cache_bytes=cache_bytes,
         )
 
     @property

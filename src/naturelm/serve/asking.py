@@ -173,8 +173,17 @@ class Asker:
     Between `start` and `close` all of it may be used from any event loop; the model belongs to its thread.
     """
 
-    def __init__(self, model: NatureLM, options: QueueOptions, limits: Limits, meter: Meter) -> None:
+    def __init__(
+        self,
+        model: NatureLM,
+        options: QueueOptions,
+        limits: Limits,
+        meter: Meter,
+        *,
+        log_content: bool = False,
+    ) -> None:
         self.model = model
+        self._log_content = log_content
         self.options = options
         self._limits = limits
         self._meter = meter
@@ -320,6 +329,8 @@ class Asker:
             return
         for ticket, reply in zip(tickets, replies, strict=True):
             ticket.finish(reply)
+            if self._log_content:
+                log.info("asked %r, answered %r", ticket.asked.query.question, reply.answer.text)
         self._meter.answered(replies, time.monotonic() - began)
 
     def _reply(self, answer: Answer) -> Reply:

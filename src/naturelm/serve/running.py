@@ -1,0 +1,43 @@
+"""A server that runs until it is told to stop, and then answers what it has accepted."""
+
+import logging
+import sys
+
+import uvicorn
+
+from naturelm.answer.engine import NatureLM
+from naturelm.serve.app import create_app
+from naturelm.serve.faults import ServeError
+from naturelm.serve.options import MIB, ServeOptions
+
+_CONNECTIONS = 1_000
+
+
+def serve(options: ServeOptions) -> None:
+    """Load the model, listen, and come back after SIGTERM or Ctrl-C, once accepted requests are answered.
+
+    Raises CheckpointError for the model, ServeError where it cannot listen.
+    """
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", force=True
+    )
+    model = NatureLM.from_pretrained(
+        options.model, llm=options.llm, device=options.device, cache_bytes=options.cache_mib * MIB
+    )
+    config = uvicorn.Config(
+        create_app(model, options),
+        host=options.host,
+        port=options.port,
+        log_config=None,
+        access_log=False,  # the gates log, with the id of the request
+        server_header=False,
+        limit_concurrency=_CONNECTIONS,
+        timeout_graceful_shutdown=int(options.queue.request_seconds) + 10,
+    )
+    server = uvicorn.Server(config)
+    try:
+        server.run()
+    except SystemExit as error:  # uvicorn has logged why
+        raise ServeError(
+            f"cannot listen on {options.host} port {options.port}; choose another --port, or stop what listens there"
+        ) from error
