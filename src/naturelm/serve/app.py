@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from naturelm import __version__
 from naturelm.answer.engine import NatureLM
 from naturelm.serve.asking import Asker
+from naturelm.serve.chat import chat_router
 from naturelm.serve.connection import ClientGone
 from naturelm.serve.faults import Fault, RequestFault
 from naturelm.serve.gates import BodyGate, HostGate, KeyGate, RequestIds
@@ -52,6 +53,7 @@ def create_app(model: NatureLM, options: ServeOptions) -> FastAPI:
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(ClientGone, _on_gone)
     app.include_router(predictions_router(asker, reader, options.limits, options.access))
+    app.include_router(chat_router(asker, reader, options.limits))
 
     @app.get("/metrics", include_in_schema=False)
     async def prometheus() -> PlainTextResponse:

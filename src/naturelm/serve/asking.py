@@ -78,6 +78,7 @@ class Ticket:
         self._reply: asyncio.Future[Reply] = self._loop.create_future()
         self._pieces: asyncio.Queue[Piece | None] = asyncio.Queue()
         self._written: list[int] = []
+        self._tokens_told = 0
         self._told = ""
 
     async def reply(self) -> Reply:
@@ -118,11 +119,18 @@ class Ticket:
         if not self.asked.stream or self.unwanted:
             return
         self._written.append(token)
+        if len(self._written) <= self._tokens_told:
+            return
+        self._tokens_told += 1
         text = self._model.processor.decode_answer(self._written)
         # A character of several tokens is told once it is whole.
         new = text[len(self._told) :] if text.startswith(self._told) and not text.endswith("\ufffd") else ""
         self._told += new
         self._tell(Piece(new, self._model.processor.decode_token(token), log_prob))
+
+    def begin_again(self) -> None:
+        """It is asked once more; what has been told already is not told again."""
+        self._written.clear()
 
     def finish(self, reply: Reply) -> None:
         """It is answered."""
@@ -315,6 +323,7 @@ class Asker:
         except Exception as error:  # of the model, out of memory too: others must not suffer from it
             if len(tickets) > 1:
                 for ticket in tickets:
+                    ticket.begin_again()
                     self._answer([ticket])
                 return
             log.exception("a question could not be answered")
