@@ -65,9 +65,7 @@ def serve(
         need_packages("serve", PACKAGES)
         if web:
             need_packages("web", ("gradio",))
-        # Here, not above: these load torch.
         from naturelm.serve.options import Access, Limits, QueueOptions, ServeOptions
-        from naturelm.serve.running import serve as run
 
         options = ServeOptions(
             model=model,
@@ -89,6 +87,9 @@ def serve(
             queue=QueueOptions(batch_size=batch_size, queue_size=queue_size, request_seconds=request_seconds),
             access=Access(_api_key(api_key_file), tuple(allow_dir or ()), tuple(allow_url_host or ())),
         )
+        # Here, not above: this loads torch, and a wrong option is told at once.
+        from naturelm.serve.running import serve as run
+
         run(options)
     except NatureLMError as error:
         give_up(error)

@@ -11,6 +11,7 @@ before the text. Every item has one response, by its id: an answer, or an `error
 not have are refused, except inside `generation_config`, where those that mean nothing here are passed over.
 """
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -168,12 +169,7 @@ async def _answer(
     items: list[Item], asker: Asker, reader: SoundReader, limits: Limits, kinds: list[str]
 ) -> list[ItemResponse]:
     began = time.monotonic()
-    prepared: list[Asked | RequestFault] = []
-    for item in items:
-        try:
-            prepared.append(await _prepared(item, reader, limits, kinds))
-        except RequestFault as fault:
-            prepared.append(fault)
+    prepared = await asyncio.gather(*(_prepared_or_not(item, reader, limits, kinds) for item in items))
     tickets = asker.submit([each for each in prepared if isinstance(each, Asked)])
     try:
         waiting = iter(tickets)
@@ -212,6 +208,15 @@ def _response(sample_id: str, outcome: Reply | RequestFault, seconds: float) -> 
         usage=usage,
         latency_sec=latency,
     )
+
+
+async def _prepared_or_not(
+    item: Item, reader: SoundReader, limits: Limits, kinds: list[str]
+) -> Asked | RequestFault:
+    try:
+        return await _prepared(item, reader, limits, kinds)
+    except RequestFault as fault:
+        return fault
 
 
 async def _prepared(item: Item, reader: SoundReader, limits: Limits, kinds: list[str]) -> Asked:

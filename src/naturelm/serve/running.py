@@ -1,6 +1,7 @@
 """A server that runs until it is told to stop, and then answers what it has accepted."""
 
 import logging
+import signal
 import sys
 
 import uvicorn
@@ -35,6 +36,9 @@ def serve(options: ServeOptions) -> None:
         timeout_graceful_shutdown=int(options.queue.request_seconds) + 10,
     )
     server = uvicorn.Server(config)
+    # uvicorn has its own handlers while it runs, and afterwards raises again what it got, for those from before.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: setattr(server, "should_exit", True))
     try:
         server.run()
     except SystemExit as error:  # uvicorn has logged why
