@@ -292,6 +292,7 @@ class Asker:
         """Whether the model can take it; where not, its asker is told."""
         asked = ticket.asked
         try:
+            _check_text((asked.query.question, *asked.query.choices))
             tokens = self.model.prompt_tokens(asked.query)
             most = min(
                 self._limits.question_tokens + self.model.sound_tokens(asked.query),
@@ -306,6 +307,10 @@ class Asker:
             return False
         except NatureLMError as error:
             ticket.fail(RequestFault(Fault.INVALID, str(error)))
+            return False
+        except Exception:  # others must not suffer from it
+            log.exception("a question could not be read")
+            ticket.fail(RequestFault(Fault.INTERNAL, "the model failed at this question"))
             return False
         return True
 
@@ -344,3 +349,12 @@ class Asker:
 
     def _reply(self, answer: Answer) -> Reply:
         return Reply(answer, tuple(self.model.processor.decode_token(token) for token in answer.token_ids))
+
+
+def _check_text(texts: Sequence[str]) -> None:
+    """RequestFault for half a character, which JSON can spell and no tokenizer takes."""
+    try:
+        for text in texts:
+            text.encode()
+    except UnicodeEncodeError:
+        raise RequestFault(Fault.INVALID, "the text is not proper Unicode; send whole characters") from None

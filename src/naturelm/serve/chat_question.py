@@ -155,7 +155,12 @@ def _question(messages: Sequence[ChatMessage], limits: Limits) -> tuple[str, lis
             f"the text has {markers} {AUDIO_TOKEN} for {len(sounds)} clips; give one for each or none",
         )
     joined = [_joined(own, marked=markers > 0) for own in parts]
-    return "\n".join(text for text in joined if text), sounds
+    question = "\n".join(text for text in joined if text)
+    # Where they come first anyway it is the very question that `NatureLM.ask` would ask, down to its seed.
+    first = f"{AUDIO_MARKER} " * len(sounds)
+    if question.startswith(first) and question.count(AUDIO_TOKEN) == len(sounds):
+        question = question[len(first) :]
+    return question, sounds
 
 
 def _parts(message: ChatMessage, place: str) -> list[str | Sound]:
