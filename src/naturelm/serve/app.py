@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from naturelm import __version__
 from naturelm.answer.engine import NatureLM
 from naturelm.serve.asking import Asker
+from naturelm.serve.chat import chat_router
 from naturelm.serve.connection import ClientGone
 from naturelm.serve.faults import Fault, RequestFault
 from naturelm.serve.gates import BodyGate, HostGate, KeyGate, RequestIds
@@ -44,6 +45,7 @@ def create_app(model: NatureLM, options: ServeOptions) -> FastAPI:
         # The server calls this once all requests have had their answers.
         await asyncio.to_thread(asker.close, options.queue.request_seconds)
         reader.close()
+        reader.close()
 
     app = FastAPIOffline(
         title="naturelm", description=_ABOUT, version=__version__, redoc_url=None, lifespan=lifespan
@@ -53,6 +55,7 @@ def create_app(model: NatureLM, options: ServeOptions) -> FastAPI:
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(ClientGone, _on_gone)
     app.include_router(predictions_router(asker, reader, options.limits, options.access))
+    app.include_router(chat_router(asker, reader, options.limits))
 
     @app.get("/metrics", include_in_schema=False)
     async def prometheus() -> PlainTextResponse:

@@ -23,6 +23,11 @@ _LONGEST_URL = 4_096
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS = 3
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# Of no host on the internet, and not known as such to `ipaddress` of every Python.
+_SPECIAL = tuple(
+    ipaddress.ip_network(network)
+    for network in ("192.0.0.0/24", "64:ff9b:1::/48", "2001::/23", "3fff::/20", "5f00::/16")
+)
 
 SocketAddress = tuple[Any, ...]
 Resolve = Callable[[str, int], Sequence[SocketAddress]]
@@ -60,8 +65,9 @@ def is_public(address: str) -> bool:
             return is_public(str(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)))
         if ip.scope_id or ip.teredo is not None or ip.is_site_local:
             return False
-    special = ip.is_multicast or ip.is_reserved or ip.is_private or ip.is_loopback or ip.is_link_local
-    return ip.is_global and not special and not ip.is_unspecified
+    if any(ip in network for network in _SPECIAL) or ip.is_multicast or ip.is_reserved or ip.is_unspecified:
+        return False
+    return ip.is_global and not (ip.is_private or ip.is_loopback or ip.is_link_local)
 
 
 class UrlFetcher:
@@ -82,7 +88,9 @@ class UrlFetcher:
         self._options = options
         self._resolve = resolve
         self._is_allowed = is_allowed
-        self._context = context or ssl.create_default_context()
+        if context is None and hosts:  # it takes a while to load them
+            context = ssl.create_default_context()
+        self._context = context
 
     def __call__(self, url: str, name: str) -> bytes:
         """What lies there. name: of the sound, for messages. Raises RequestFault.
@@ -142,6 +150,7 @@ class UrlFetcher:
         try:
             raw = self._connect(addresses, until)
             # The handshake comes later, when the alarm is set: it may drip in as well.
+            assert self._context is not None
             link = self._context.wrap_socket(raw, server_hostname=host, do_handshake_on_connect=False)
             connection.sock = link
             with time_limit(link, max(until - time.monotonic(), 0), late):

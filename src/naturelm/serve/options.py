@@ -73,7 +73,9 @@ class Access:
         if self.api_key is not None and len(self.api_key) < 8:
             raise ServeError("the API key is shorter than 8 characters; take a longer one")
         if self.api_key is not None and not (self.api_key.isascii() and self.api_key.isprintable()):
-            raise ServeError("the API key has other characters than printable ASCII, which no header can hold")
+            raise ServeError(
+                "the API key has other characters than printable ASCII, which no header can hold"
+            )
         for folder in self.folders:
             if not folder.is_dir():
                 raise ServeError(f"--allow-dir {folder}: is not a folder")

@@ -35,7 +35,7 @@ CONTAINERS = {
 }
 """What may be asked to be inside, in libsndfile's words."""
 _MOST_CHANNELS = 64
-# Samples of all channels together that one clip may take to decode: 87 s of 384 kHz in stereo, about a second's work.
+# Samples of all channels together that one clip may take to decode: 87 s of 384 kHz in stereo, some seconds' work.
 _MOST_VALUES = 2**26
 _FETCHES = 4
 
