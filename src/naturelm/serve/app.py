@@ -45,7 +45,6 @@ def create_app(model: NatureLM, options: ServeOptions) -> FastAPI:
         # The server calls this once all requests have had their answers.
         await asyncio.to_thread(asker.close, options.queue.request_seconds)
         reader.close()
-        reader.close()
 
     app = FastAPIOffline(
         title="naturelm", description=_ABOUT, version=__version__, redoc_url=None, lifespan=lifespan
