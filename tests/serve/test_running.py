@@ -20,6 +20,7 @@ from naturelm import NatureLM
 from naturelm.answer.results import GenerationOptions
 from naturelm.serve.faults import ServeError
 from naturelm.serve.options import Access, Limits, QueueOptions, ServeOptions
+from naturelm.serve.running import public_name
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "recordings"
 
@@ -137,6 +138,15 @@ def test_what_cannot_be_served_is_said_in_a_line(arguments: list[str], said: str
 def test_options_that_cannot_be_are_refused(made: Callable[[], object], said: str) -> None:
     with pytest.raises(ServeError, match=said):
         made()
+
+
+def test_a_folder_is_known_by_its_last_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my-model").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert public_name(str(tmp_path / "my-model")) == "my-model"
+    assert public_name("my-model/") == public_name("./my-model") == "my-model"
+    assert public_name("mini") == "mini"
+    assert public_name("some/hub-id") == "some/hub-id"
 
 
 def test_a_taken_port_is_said_in_a_line() -> None:

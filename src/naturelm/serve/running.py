@@ -3,6 +3,7 @@
 import logging
 import signal
 import sys
+from pathlib import Path
 
 import uvicorn
 
@@ -25,6 +26,7 @@ def serve(options: ServeOptions) -> None:
     model = NatureLM.from_pretrained(
         options.model, llm=options.llm, device=options.device, cache_bytes=options.cache_mib * MIB
     )
+    model.name = public_name(options.model)
     config = uvicorn.Config(
         create_app(model, options),
         host=options.host,
@@ -45,3 +47,9 @@ def serve(options: ServeOptions) -> None:
         raise ServeError(
             f"cannot listen on {options.host} port {options.port}; choose another --port, or stop what listens there"
         ) from error
+
+
+def public_name(source: str) -> str:
+    """What clients may know a model by: its name or hub id; of a folder the last part, and not where it lies."""
+    path = Path(source).expanduser()
+    return path.resolve().name if path.exists() or path.is_absolute() else source
