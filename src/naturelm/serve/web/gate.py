@@ -1,9 +1,12 @@
 """The few addresses of gradio that the page needs; all others are shut, and what they answer keeps to this server.
 
 Gradio has doors for programs, for other people's servers and for developers beside those for its page: to fetch files
-from elsewhere, to pass requests on, to edit code. Programs have this server's API instead.
+from elsewhere, to pass requests on, to edit code. Programs have this server's API instead. What its page's own calls
+name as files is looked at here as well: a gradio that is mounted rather than launched would copy any file of the server,
+or fetch any address, to where the caller can read it.
 """
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +34,7 @@ _FILE_POLICY = "sandbox; default-src 'none'; media-src 'self'; style-src 'unsafe
 class PageGate:
     """ASGI middleware of the mounted page.
 
-    folder: where files may lie that are given out. has_room: whether another upload may come now.
+    folder: where files may lie that are given out, or named in calls. has_room: whether another upload may come now.
     """
 
     def __init__(self, app: ASGIApp, folder: Path, has_room: Callable[[], bool]) -> None:
@@ -48,6 +51,12 @@ class PageGate:
             await refusal(scope, receive, send)
             return
         is_file = scope["path"].startswith(f"{_PREFIX}/file=")
+        if scope["method"] == "POST" and "/queue/join" in scope["path"]:
+            body = await _read(receive)
+            if body is None or not self._names_own_files(body):
+                await PlainTextResponse("no such file; upload it again", 400)(scope, receive, send)
+                return
+            receive = _replayed(body, receive)
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -80,11 +89,55 @@ class PageGate:
             return None
         return PlainTextResponse("no such address", 404)
 
-    def _is_own(self, path: str) -> bool:
+    def _names_own_files(self, body: bytes) -> bool:
+        """Whether a call names no other files than uploads."""
         try:
-            return Path(path).resolve().is_relative_to(self._folder.resolve())
-        except (OSError, ValueError):
+            waiting = [json.loads(body)]
+        except (ValueError, RecursionError):
             return False
+        while waiting:
+            value = waiting.pop()
+            if isinstance(value, list):
+                waiting += value
+            elif isinstance(value, dict):
+                waiting += value.values()
+                if "path" in value and not self._is_own(value["path"]):
+                    return False
+        return True
+
+    def _is_own(self, path: object) -> bool:
+        try:
+            return isinstance(path, str) and Path(path).resolve().is_relative_to(self._folder.resolve())
+        except (OSError, ValueError, RuntimeError):
+            return False
+
+
+async def _read(receive: Receive) -> bytes | None:
+    """A body of at most `_MOST_ASKED` bytes; None where it is longer, or the client goes."""
+    body = b""
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        body += message.get("body", b"")
+        if len(body) > _MOST_ASKED:
+            return None
+        if not message.get("more_body"):
+            return body
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """The body once more, then whatever comes."""
+    told = False
+
+    async def again() -> Message:
+        nonlocal told
+        if told:
+            return await receive()
+        told = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
 
 
 def folder_has_room(folder: Path, most_bytes: int) -> bool:

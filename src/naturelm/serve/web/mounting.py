@@ -50,9 +50,12 @@ def mount_web(app: "FastAPI", asker: Asker, options: ServeOptions) -> "FastAPI":
     def has_room() -> bool:
         return folder_has_room(cache, _KEPT_UPLOADS * options.limits.body_bytes)
 
+    blocks = page.blocks()
+    # Only then gradio looks at which files a call names; the gate does so before.
+    blocks.has_launched = True
     gr.mount_gradio_app(
         app,
-        page.blocks(),
+        blocks,
         path="/",
         allowed_paths=[],
         show_error=False,

@@ -1,7 +1,7 @@
 """The page: its tabs, and what happens at each control.
 
-Values come from the browser as they are (`preprocess=False`) and are checked here: gradio itself would fetch a file that
-a call names by an address elsewhere.
+Values come from the browser as they are (`preprocess=False`) and are checked here, since gradio takes whatever it gets
+for what its controls send.
 """
 
 import asyncio
@@ -63,6 +63,7 @@ class Page:
         self._painter = Painter(asker.model.sampling_rate / 2)
         self._clips = Clips(asker, self._limits)
         self.scans = Scans(asker, self._limits, self._painter, work)
+        self._model_name = shown_model(options.model)
         self._examples = _copied(examples(), work / "examples")
 
     def blocks(self) -> gr.Blocks:
@@ -75,7 +76,7 @@ class Page:
         ) as page:
             _html(
                 '<header class="heading"><h1>NatureLM</h1><p>Questions about recordings of animals, answered by the model '
-                f"<b>{escape(self._asker.model.name)}</b> on this server. Answers can be wrong: listen, and look, before "
+                f"<b>{escape(self._model_name)}</b> on this server. Answers can be wrong: listen, and look, before "
                 "you rely on one. Recordings stay on this server and are deleted within two hours.</p></header>"
             )
             with gr.Tabs():
@@ -101,7 +102,8 @@ class Page:
         result = _html(elem_id="ask-result")
         for event in (asking.click, question.submit):
             event(self._ask, [clip, question], result, show_progress="minimal", **_PRIVATE)
-        clip.change(self._look, clip, [spectrogram, result], show_progress="hidden", **_PRIVATE)
+        _clear_on_change(clip, result)
+        clip.change(self._look, clip, spectrogram, show_progress="hidden", **_PRIVATE)
 
     def _choose_tab(self, clip_seconds: float) -> None:
         clip, spectrogram = self._clip_input(clip_seconds, "choose")
@@ -120,7 +122,8 @@ class Page:
         choosing.click(
             self._choose, [clip, question, labels, none], result, show_progress="minimal", **_PRIVATE
         )
-        clip.change(self._look, clip, [spectrogram, result], show_progress="hidden", **_PRIVATE)
+        _clear_on_change(clip, result)
+        clip.change(self._look, clip, spectrogram, show_progress="hidden", **_PRIVATE)
 
     def _scan_tab(self) -> None:
         model = self._asker.model.model.config
@@ -256,10 +259,10 @@ class Page:
 
     # --- what they do ---
 
-    async def _look(self, clip: object) -> tuple[str, str]:
-        """The spectrogram of a new clip; the answer to an earlier one goes."""
+    async def _look(self, clip: object) -> str:
+        """The spectrogram of a new clip."""
         if clip is None:
-            return "", ""
+            return ""
 
         def draw() -> str:
             upload = received(clip, self._cache)
@@ -274,19 +277,19 @@ class Page:
         async def looked() -> str:
             return await asyncio.to_thread(draw)
 
-        return await in_words(looked), ""
+        return await in_words(looked)
 
     async def _ask(self, clip: object, question: object) -> str:
         async def asked() -> str:
             wanted = Wanted.checked(question, None, None, self._limits)
-            return parts.answer(await self._clips.ask(received(clip, self._cache), wanted))
+            return parts.answer(await self._clips.ask(received(clip, self._cache), wanted), self._model_name)
 
         return await in_words(asked)
 
     async def _choose(self, clip: object, question: object, labels: object, none: object) -> str:
         async def chosen() -> str:
             wanted = Wanted.checked(question, labels or "", none, self._limits)
-            return parts.choices(await self._clips.ask(received(clip, self._cache), wanted))
+            return parts.choices(await self._clips.ask(received(clip, self._cache), wanted), self._model_name)
 
         return await in_words(chosen)
 
@@ -372,7 +375,7 @@ class Page:
             if rows
             else parts.note("No events: lower the least confidence, or look for other labels.")
         )
-        command = parts.command(wanted.command(upload.name, self._options.model))
+        command = parts.command(wanted.command(upload.name, self._model_name))
         return (
             parts.progress(1, told) + (parts.fault(scanned.trouble) if scanned.trouble else ""),
             scanned.picture,
@@ -382,6 +385,11 @@ class Page:
 
     async def _stop(self, request: gr.Request) -> None:
         self.scans.stop(str(request.session_hash))
+
+
+def shown_model(name: str) -> str:
+    """A model as the page calls it: of a folder of the server, the last part alone."""
+    return Path(name).name if Path(name).is_dir() else name
 
 
 async def in_words(make: Callable[[], Awaitable[str]]) -> str:
@@ -425,6 +433,11 @@ def _question(tab: str) -> gr.Textbox:
 
 def _known_question(chosen: object) -> object:
     return chosen if chosen in PRESET_QUESTIONS.values() else gr.skip()
+
+
+def _clear_on_change(clip: gr.Audio, result: gr.HTML) -> None:
+    """The answer about an earlier clip goes, in the browser and at once: later, it might be that about the new one."""
+    clip.change(None, None, result, js="() => ''", api_visibility="private")
 
 
 def _answers(rows: list[Row]) -> str:
