@@ -5,6 +5,7 @@ language model's memory is computed once, however many questions or labels follo
 batch are padded on the left; a batched answer equals the answer to the query alone.
 """
 
+import copy
 import hashlib
 import threading
 import time
@@ -110,6 +111,13 @@ class NatureLM:
     def sampling_rate(self) -> int:
         """Hz that the ear hears."""
         return int(self.model.config.audio_config.sampling_rate)
+
+    def sibling(self) -> "NatureLM":
+        """The same weights with a cache and a batch size of its own; the two take turns."""
+        other = copy.copy(self)
+        other._heard = ByteLimitedCache(self._heard.limit)
+        other._prefixes = ByteLimitedCache(self._prefixes.limit)
+        return other
 
     @overload
     def ask(self, audio: AudioSource, question: str, **kwargs: Any) -> Answer: ...

@@ -24,6 +24,7 @@ from naturelm.cli.scan_options import (
     LeastSeconds,
     Merge,
     MinConfidence,
+    Relative,
     TimeZone,
     Top,
 )
@@ -139,6 +140,7 @@ def run(
     time_zone: TimeZone = None,
     clips: Clips = 0,
     html: Html = False,
+    relative_paths: Relative = False,
     as_json: JsonOption = False,
 ) -> None:
     """Scan recordings of any length; a scan that was stopped goes on where it was.
@@ -163,6 +165,7 @@ def run(
             time_zone=None if time_zone is None else parse_time_zone(time_zone),
             clips=clips,
             html=html,
+            relative=relative_paths,
         )
         part = Shard.parse(shard) if shard is not None else Shard()
         options = _engine(
@@ -237,6 +240,7 @@ def export_command(
     time_zone: TimeZone = None,
     clips: Clips = 0,
     html: Html = False,
+    relative_paths: Relative = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write tables of what is scanned so far; no model is needed.
@@ -257,6 +261,7 @@ def export_command(
             time_zone=None if time_zone is None else parse_time_zone(time_zone),
             clips=clips,
             html=html,
+            relative=relative_paths,
         )
         written = export(out, options)
     except NatureLMError as error:

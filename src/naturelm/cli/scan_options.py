@@ -16,4 +16,8 @@ TimeZone = Annotated[
 ]
 Clips = Annotated[int, typer.Option(min=0, help="Write the best so many clips of each label.")]
 Html = Annotated[bool, typer.Option("--html", help="Write a page with heat maps and the best events.")]
+Relative = Annotated[
+    bool,
+    typer.Option("--relative-paths", help="Tables give recordings by their path below the searched folder."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]

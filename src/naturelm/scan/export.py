@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,8 @@ class ExportOptions:
     """What is written of a scan.
 
     time_zone: of time stamps that state none, and of all clock times in the tables; None leaves them as stated.
-    clips: of each label, the best so many. html: a page to look at.
+    clips: of each label, the best so many. html: a page to look at. relative: recordings in the tables go by their
+    path below the folder that was searched, not by the whole one.
     """
 
     events: EventOptions = field(default_factory=EventOptions)
@@ -36,6 +37,7 @@ class ExportOptions:
     time_zone: tzinfo | None = None
     clips: int = 0
     html: bool = False
+    relative: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def _export(
         found = list(find_events(rows_of(path), options.events))
         events += len(found)
         for table in tables:
-            table.add(scene, found)
+            table.add(replace(scene, relative=options.relative), found)
         best.add(scene, found)
     for table in tables:
         table.close()

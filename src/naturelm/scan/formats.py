@@ -33,7 +33,7 @@ class Scene:
 
     begin: when it begins, if that is known. name: its path below the folder that was searched, unique in a scan.
     channel: that was listened to, from 0, None for the mean. heard_hz: the highest frequency that the engine hears.
-    labels: names by label.
+    labels: names by label. relative: whether the tables give `name` for the recording, not its whole path.
     """
 
     facts: RecordingFacts
@@ -42,6 +42,12 @@ class Scene:
     channel: int | None
     heard_hz: float
     labels: Mapping[str, Label]
+    relative: bool = False
+
+    @property
+    def path(self) -> Path:
+        """The recording's path as the tables give it."""
+        return self.name if self.relative else Path(self.facts.path)
 
     def time(self, seconds: float) -> str:
         """Clock time of a moment of the recording, ISO 8601 to the millisecond, or ""."""
@@ -102,7 +108,7 @@ class _JsonLines:
         for event in events:
             values = dict(zip(EVENT_COLUMNS, _event_row(scene, event), strict=True))
             plain = {
-                "recording": event.recording,
+                "recording": str(scene.path),
                 "start": event.start,
                 "end": event.end,
                 "label": event.label,
@@ -180,7 +186,7 @@ def _event_row(scene: Scene, event: Event) -> tuple[object, ...]:
         names.scientific,
         names.common,
         f"{event.score:.4f}",
-        event.recording,
+        str(scene.path),
         event.label,
         event.question,
         scene.time(event.start),
@@ -198,19 +204,20 @@ def _raven_row(scene: Scene, event: Event, number: int, before: float) -> tuple[
         f"{before + event.end:.6f}",
         "0.0",
         f"{scene.top_hz:.1f}",
-        Path(event.recording).name,
+        scene.path.name,
         f"{event.start:.6f}",
-        event.recording,
+        str(scene.path),
         event.label,
         f"{event.score:.4f}",
     )
 
 
 def _kaleidoscope_row(scene: Scene, event: Event) -> tuple[object, ...]:
-    path = Path(event.recording)
-    folder = os.path.relpath(path.parent, scene.facts.folder)
+    path = scene.path
+    searched = "" if scene.relative else scene.facts.folder
+    folder = os.path.relpath(path.parent, searched or ".")
     return (
-        scene.facts.folder,
+        searched,
         "" if folder == "." else folder,
         path.name,
         f"{event.start:.6f}",

@@ -219,6 +219,11 @@ class Asker:
         """Whether questions are let in."""
         return self._thread.is_alive() and not self._closing
 
+    @property
+    def busy(self) -> bool:
+        """Whether questions wait or are being answered."""
+        return bool(self._queue) or self._answering > 0
+
     def check_room(self, questions: int = 1) -> None:
         """RequestFault where so many questions could not be let in now: before any work is done for them."""
         with self._changed:
