@@ -60,6 +60,11 @@ def create_app(model: NatureLM, options: ServeOptions) -> FastAPI:
     async def prometheus() -> PlainTextResponse:
         return PlainTextResponse(metrics.text(), media_type="text/plain; version=0.0.4")
 
+    if options.web:
+        # Here, not above: it loads gradio.
+        from naturelm.serve.web import mount_web
+
+        mount_web(app, asker, options)
     # The last one added is the first to see a request.
     app.add_middleware(BodyGate, limits=options.limits)
     app.add_middleware(KeyGate, options=options)

@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def serve(options: ServeOptions) -> None:
         limit_concurrency=_CONNECTIONS,
         timeout_graceful_shutdown=int(options.queue.request_seconds) + 10,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config)
     # uvicorn has its own handlers while it runs, and afterwards raises again what it got, for those from before.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: setattr(server, "should_exit", True))
@@ -47,6 +48,16 @@ def serve(options: ServeOptions) -> None:
         raise ServeError(
             f"cannot listen on {options.host} port {options.port}; choose another --port, or stop what listens there"
         ) from error
+
+
+class _Server(uvicorn.Server):
+    """Waits for requests when it is told to stop, but not for pages that are merely open."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        close_web = getattr(self.config.app.state, "close_web", None)  # type: ignore[union-attr]
+        if close_web is not None:
+            close_web()
+        await super().shutdown(sockets)
 
 
 def public_name(source: str) -> str:
