@@ -43,6 +43,9 @@ class ToneListener:
     def identity(self) -> Mapping[str, object]:
         return {"model": "tones"}
 
+    def prepare(self, windows: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        return windows
+
     def listen(self, windows: Sequence[np.ndarray]) -> list[tuple[Said, ...]]:
         if self.most is not None and len(windows) > self.most:
             raise OutOfMemory("full")

@@ -181,7 +181,7 @@ def test_a_rerun_does_what_is_missing_and_another_parameter_says_so(tmp_path: Pa
 def test_told_to_stop_it_finishes_the_current_recording(tmp_path: Path) -> None:
     for number in range(6):
         write_recording(tmp_path / "in" / f"{number}.wav", 20, seed=number)
-    calls = iter([False] * 9)
+    calls = iter([False] * 6)  # asked before it begins, and after each batch
     report = scan(tmp_path / "out", tmp_path / "in", stop=lambda: next(calls, True))
     assert report.interrupted and 1 <= report.done < 6 and not report.complete
     assert not list((tmp_path / "out").rglob("*.tmp"))
