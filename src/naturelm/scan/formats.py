@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from naturelm.scan.events import Event
+from naturelm.scan.finding import shown
 from naturelm.scan.names import Format
 from naturelm.scan.options import Label
 from naturelm.scan.table import RecordingFacts
@@ -208,9 +209,10 @@ def _raven_row(scene: Scene, event: Event, number: int, before: float) -> tuple[
 
 def _kaleidoscope_row(scene: Scene, event: Event) -> tuple[object, ...]:
     path = Path(event.recording)
-    folder = os.path.relpath(path.parent, scene.facts.folder)
+    searched = shown(scene.facts.folder)
+    folder = os.path.relpath(path.parent, searched)
     return (
-        scene.facts.folder,
+        searched,
         "" if folder == "." else folder,
         path.name,
         f"{event.start:.6f}",

@@ -13,7 +13,7 @@ import numpy as np
 from naturelm.audio import audio_info, iter_windows
 from naturelm.audio.sources import FloatArray, open_recording
 from naturelm.errors import AudioError
-from naturelm.scan.finding import Found
+from naturelm.scan.finding import Found, look_at
 from naturelm.scan.listening import Kind
 from naturelm.scan.options import CutOptions
 from naturelm.scan.times import header_time
@@ -70,8 +70,16 @@ def read_groups(
             except AudioError as error:
                 yield Closed(recording, str(error))
             else:
-                yield Closed(recording, "")
+                yield Closed(recording, _changed(recording))
         yield GroupEnd()
+
+
+def _changed(recording: Found) -> str:
+    """Why what was heard may not be what is there now; "" if it is."""
+    if recording.size < 0 or look_at(recording.path, recording.folder) == recording:
+        return ""
+    # Such as one that a recorder, or a copy to the disk, has not finished yet.
+    return f"{recording.path}: was changed after the scan had begun; run the same command again"
 
 
 def _read(recording: Found, cut: CutOptions, sample_rate: int) -> Iterator[Opened | Piece]:
