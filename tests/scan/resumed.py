@@ -1,10 +1,10 @@
 """A scan in a process of its own, to be killed, in groups of two. Arguments: PATH OUT SECONDS_A_BATCH [peak]."""
 
-import resource
 import sys
 import time
 from pathlib import Path
 
+from memory import peak_kb
 from scanning import PAIR_BYTES, ToneListener
 
 from naturelm.errors import NatureLMError
@@ -37,4 +37,4 @@ except NatureLMError as error:
     sys.exit(str(error))
 export(out, ExportOptions(formats=tuple(Format)))
 if peak:
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    print(peak_kb())
