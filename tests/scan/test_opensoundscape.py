@@ -1,4 +1,4 @@
-"""Raven tables read by opensoundscape, where it is installed: it asks for torch and torchaudio of its own, so it is no extra."""
+"""Raven tables read by opensoundscape, where it is installed: it wants a torchaudio of its own, so it is no extra."""
 
 from pathlib import Path
 

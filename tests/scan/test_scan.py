@@ -180,6 +180,20 @@ def test_a_rerun_does_what_is_missing_and_another_parameter_says_so(tmp_path: Pa
     assert (report.done, report.earlier) == (2, 0)
 
 
+def test_progress_is_told_within_a_long_recording_too(tmp_path: Path) -> None:
+    from naturelm.cli.scan import progress_text
+    from naturelm.scan.run import Progress
+
+    write_recording(tmp_path / "in" / "a.wav", 120)
+    told: list[Progress] = []
+    scan(tmp_path / "out", tmp_path / "in", progress=told.append)
+    assert [state.seconds for state in told] == [*range(12, 121, 12), 120]
+    assert [round(10 * state.size / state.of_size) for state in told[:9]] == [*range(1, 10)]
+    assert (told[-1].recordings, told[-1].of_recordings, told[-1].size) == (1, 1, told[-1].of_size)
+    text = progress_text(Progress(3, 10, 250, 1_000, 7_200, elapsed=60))
+    assert text == "3 of 10 recordings, 2.0 h of sound, 120x real time, 0:03:00 left"
+
+
 def test_told_to_stop_it_finishes_the_current_recording(tmp_path: Path) -> None:
     for number in range(6):
         write_recording(tmp_path / "in" / f"{number}.wav", 20, seed=number)
@@ -289,7 +303,6 @@ def test_parts_together_are_the_whole(tmp_path: Path, monkeypatch: pytest.Monkey
     assert contents(tmp_path / "whole") == contents(tmp_path / "out")
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(find_spec("ray") is None, reason="ray is not here: pip install 'naturelm[ray]'")
 def test_a_cluster_that_loses_a_worker_gives_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -19,7 +19,8 @@ from naturelm.scan.table import RecordingFacts, ScoreWriter
 class Progress:
     """How far a scan has come.
 
-    recordings, size: finished in this run, and their bytes; of_recordings, of_size: to be done in this run.
+    recordings: finished in this run; size: bytes of theirs, and of the one at work as far as it has come;
+    of_recordings, of_size: to be done in this run.
     seconds: of sound, listened to or skipped, in this run; elapsed: s since the run began.
     """
 
@@ -253,7 +254,7 @@ class _Run:
             Progress(
                 recordings=self._done + self._failed,
                 of_recordings=len(self._missing),
-                size=self._size,
+                size=self._size + (0 if self._current is None else self._current.bytes_done),
                 of_size=self._of_size,
                 seconds=self._seconds,
                 elapsed=time.monotonic() - self._began,
@@ -269,6 +270,14 @@ class _Open:
         self.windows = self.unheard = 0
         self.seconds = 0.0
         self.writer: ScoreWriter | None = None if journal is None else journal.writer(opened.recording)
+
+    @property
+    def bytes_done(self) -> int:
+        """Its share of bytes up to here, if its length is known and it counts."""
+        duration = self.opened.duration
+        if self.writer is None or not duration:
+            return 0
+        return round(max(self.opened.recording.size, 0) * min(1.0, self.seconds / duration))
 
     def add(self, piece: Piece, said: Any) -> None:
         if self.writer is not None:
