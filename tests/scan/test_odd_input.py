@@ -138,6 +138,18 @@ def test_a_recording_that_has_become_unreadable_is_a_failure_though_it_was_done_
     assert [failed.path for failed in Journal(tmp_path / "out").failures()] == [str(path)]
 
 
+def test_a_failure_of_what_is_gone_is_forgotten(tmp_path: Path) -> None:
+    write_recording(tmp_path / "in" / "a.wav", 3)
+    bad = tmp_path / "in" / "bad.wav"
+    bad.write_bytes(b"no sound")
+    assert scan(tmp_path / "out", tmp_path / "in", tmp_path / "mistyped").failed == 2
+    scan(tmp_path / "out", tmp_path / "in" / "a.wav")
+    assert [failed.path for failed in Journal(tmp_path / "out").failures()] == [str(bad)]
+    bad.unlink()
+    scan(tmp_path / "out", tmp_path / "in")
+    assert not Journal(tmp_path / "out").failures()
+
+
 def test_clips_of_any_scan_are_not_scanned(tmp_path: Path) -> None:
     write_recording(tmp_path / "disk" / "a.wav", 4, [(1.0, "low owl")])
     for out in (tmp_path / "disk", tmp_path / "disk" / "deep" / "results"):

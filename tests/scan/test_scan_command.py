@@ -160,10 +160,11 @@ def command(*arguments: object) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1_800)
 def test_the_command_killed_anywhere_and_run_again_ends_in_the_same_bytes(
     model: Path, tmp_path: Path
 ) -> None:
-    for number in range(30):
+    for number in range(12):
         write_recording(tmp_path / "in" / f"{number}.wav", 40 + number, seed=number)
     asked = ("-m", model, "--detect", "Dog,Cat", "--ask", "How many?", "--max-new-tokens", 4)
     tables = ("--to", "csv", "--to", "raven", "--to", "audacity", "--to", "jsonl", "--merge", "--clips", 2)
@@ -198,7 +199,10 @@ def test_a_thousand_files_of_which_forty_are_broken(model: Path, tmp_path: Path)
     assert (report["done"], report["failed"], report["complete"]) == (960, 40, True)
     assert len(pandas.read_csv(tmp_path / "out" / "failures.csv")) == 40
     assert len(pandas.read_csv(tmp_path / "out" / "failures.csv")["File"].unique()) == 40
-    assert "and 20 more" in done.stderr and len(done.stderr.splitlines()) == 21
+    errors = [
+        line for line in done.stderr.splitlines() if line.startswith("error:")
+    ]  # libmpg123 has its say, too
+    assert len(errors) == 21 and "and 20 more" in errors[-1]
 
 
 def test_what_a_damaged_recording_gave_gives_1(model: Path, tmp_path: Path) -> None:

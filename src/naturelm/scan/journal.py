@@ -7,7 +7,7 @@ Every file is written under another name and renamed, so that what is there is w
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,6 +131,13 @@ class Journal:
         write_text(path, stated + "\n")
         self._replace(self._failed, recording, path)
 
+    def forget_missing(self, wanted: Iterable[Found]) -> None:
+        """Drop failures of what is no longer wanted nor there: a path that was mistyped, a broken file since removed."""
+        keys = {recording.path_key for recording in wanted}
+        for path in self._failed.glob("[!.]*.json"):
+            if path.name.partition("-")[0] not in keys and not Path(_failure(path).path).exists():
+                path.unlink(missing_ok=True)
+
     def accounts_for(self, recording: Found) -> bool:
         """Whether the recording is finished, or known to be unreadable."""
         return self.is_done(recording) or (self._failed / f"{recording.key}.json").is_file()
@@ -151,10 +158,7 @@ class Journal:
             if facts.failure
         ]
         for path in self._failed.glob("[!.]*.json"):
-            try:
-                found.append(Failed(**json.loads(path.read_text(encoding="utf-8"))))
-            except (OSError, ValueError, TypeError) as error:
-                raise ScanError(f"{path}: damaged ({error}); delete it, and scan again") from error
+            found.append(_failure(path))
         return sorted(set(found), key=lambda failed: failed.path)
 
     def _replace(self, place: Path, recording: Found, new: Path | None) -> None:
@@ -204,6 +208,13 @@ class Journal:
             yield
         finally:
             lock.release()
+
+
+def _failure(path: Path) -> Failed:
+    try:
+        return Failed(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ScanError(f"{path}: damaged ({error}); delete it, and scan again") from error
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -88,6 +88,7 @@ def scan_recordings(
         size = journal.claim(scan_parameters(listener, cut), labels, size, fresh=fresh)
         groups = grouped(recordings)[shard.index - 1 :: shard.count]
         report = scan_groups(groups, listener, cut, journal, size, stop=stop, progress=progress)
+        journal.forget_missing(recordings)
     return replace(report, complete=all(map(journal.accounts_for, recordings)))
 
 
