@@ -10,7 +10,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -225,6 +225,27 @@ class NatureLM:
         """Tokens that the language model can take, its answer included."""
         return int(self.model.config.text_config.max_position_embeddings)
 
+    def prepare(self, clips: Sequence[Clip]) -> list[Clip]:
+        """The clips with their filter banks, so that this is done in one thread while another one answers.
+
+        Clips that are answered together must be prepared together, and none left out: then every answer is that of the
+        clips as they were. An ear without a filter bank of its own leaves them as they are.
+        """
+        fbank_of = getattr(self.model.ear, "normalised_fbank", None)
+        if fbank_of is None:
+            return list(clips)
+        made: list[Clip] = list(clips)
+        groups: dict[int, list[int]] = {}
+        for index, clip in enumerate(clips):
+            groups.setdefault(self.model.config.padded_samples(len(clip.samples)), []).append(index)
+        for group in groups.values():
+            batch = self.processor.feature_extractor([clips[i].samples for i in group])
+            with torch.no_grad():
+                fbanks = fbank_of(batch["input_values"].to(self.model.device))
+            for i, fbank in zip(group, fbanks, strict=True):
+                made[i] = replace(clips[i], fbank=fbank)
+        return made
+
     def clear_cache(self) -> None:
         """Forget every clip heard."""
         with self._turn:
@@ -310,9 +331,11 @@ class NatureLM:
                 groups.setdefault(padded, {})[key] = clip
         for group in groups.values():
             batch = self.processor.feature_extractor([clip.samples for clip in group.values()])
+            fbanks = [clip.fbank for clip in group.values()]
             embeds = self.model.get_audio_features(
                 batch["input_values"].to(self.model.device),
                 batch["input_features_mask"].to(self.model.device),
+                None if any(fbank is None for fbank in fbanks) else torch.stack(fbanks),
             )
             for key, embed in zip(group, embeds, strict=True):
                 heard[key] = embed
