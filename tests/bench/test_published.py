@@ -233,8 +233,12 @@ def test_rows_in_another_order_score_the_same(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("a.csv", "prediction,label\nx,y\n", "no column dataset_name"),
-        ("a.csv", "dataset_name;prediction;label\nesc50;x;y\n", "its header has: dataset_name;prediction;label"),
-        ("a.json", "[\n {\"a\": 1}\n]\n", "line 1: no JSON object on a line of its own"),
+        (
+            "a.csv",
+            "dataset_name;prediction;label\nesc50;x;y\n",
+            "its header has: dataset_name;prediction;label",
+        ),
+        ("a.json", '[\n {"a": 1}\n]\n', "line 1: no JSON object on a line of its own"),
         ("a.csv", "", "no column dataset_name, prediction, label"),
         ("a.csv", "dataset_name,prediction,label\n", "no usable prediction"),
         ("a.jsonl", '{"prediction": "x"}\n', "line 1: no column dataset_name, label"),

@@ -70,7 +70,9 @@ def read_predictions(path: Path) -> PredictionsFile:
             failed = bool(fields.get(_ERROR))
             if written is None and not failed:
                 faults.append(
-                    PredictionFault(line, f"its prediction is {_kind(fields['prediction'])}; it counts as wrong")
+                    PredictionFault(
+                        line, f"its prediction is {_kind(fields['prediction'])}; it counts as wrong"
+                    )
                 )
             empty += written == "" and not failed
             lists += bool(written) and _is_list(str(written))

@@ -94,6 +94,7 @@ def run(
     try:
         need_packages("train", PACKAGES)
         # Here, not above: these load torch.
+        from naturelm.bench.running.asking import HangingError
         from naturelm.bench.running.prompts import variants_of
         from naturelm.bench.running.runner import RunOptions
         from naturelm.bench.running.runs import RunRequest, read_run, run_suite
@@ -134,16 +135,20 @@ def run(
             settings=options.to_dict(),
             batch_size=batch_size,
         )
+        count, hanging = None, None
         with progress_on_stderr("Asking", 0) as (progress, bar), _stopped_by_sigterm():
-            count = run_suite(
-                system,
-                found,
-                out,
-                request,
-                variants,
-                how,
-                progress=lambda done, total: progress.update(bar, completed=done, total=total),
-            )
+            try:
+                count = run_suite(
+                    system,
+                    found,
+                    out,
+                    request,
+                    variants,
+                    how,
+                    progress=lambda done, total: progress.update(bar, completed=done, total=total),
+                )
+            except HangingError as error:
+                hanging = error  # what it answered before is scored all the same
         done = read_run(out)
         scores = score_run(done, seed=seed)
         files = write_scores(scores, out)
@@ -156,19 +161,23 @@ def run(
         typer.echo(files[0].read_text(encoding="utf-8"), nl=False)
     else:
         typer.echo(scores_to_markdown(scores))
-    speed = f", {count.asked / count.seconds:.1f} rows a second" if count.asked and count.seconds else ""
-    typer.echo(
-        f"{count.asked:,} of {count.rows:,} rows asked now{speed}; wrote {', '.join(map(str, files))}",
-        err=True,
-    )
+    if count is not None:
+        speed = f", {count.asked / count.seconds:.1f} rows a second" if count.asked and count.seconds else ""
+        typer.echo(f"{count.asked:,} of {count.rows:,} rows asked now{speed}", err=True)
+    typer.echo(f"wrote {', '.join(map(str, files))}", err=True)
+    if found.absent:
+        complain(f"{found.files.name}: no rows of {', '.join(found.absent)}")
     for fault in found.faults[:_SHOWN]:
         complain(f"{found.files.name}/{fault}")
     if len(found.faults) > _SHOWN:
         complain(f"and {len(found.faults) - _SHOWN} rows more that cannot be used")
+    if hanging is not None:
+        give_up(hanging)
     _leave(
         [row for rows in (done.rows, *done.variants.values()) for row in rows if row.error],
         len(done.rows),
-        len(found.faults),
+        # Whoever asks for the whole has what the data has; whoever names a component misses it.
+        len(found.faults) + (len(found.absent) if choice.components else 0),
     )
 
 

@@ -140,6 +140,7 @@ def _about(info: ModelInfo, suite: Suite, request: RunRequest, variants: Sequenc
         "prompts": first_prompts,
         "variants": [{"name": of.name, "template": of.template, "order": of.order} for of in variants],
         "faults": list(suite.faults[:100]),
+        "absent": list(suite.absent),
         "versions": _versions(),
         "started": _now(),
         "resumed": [],
