@@ -21,6 +21,8 @@ ARROW, PARQUET = ".arrow", ".parquet"
 _SPLITS = ("train", "validation", "test")
 _ROWS_AT_ONCE = 16
 """Rows whose sound is in memory at a time while a Parquet file is read: 10 s as 64-bit numbers take some MB each."""
+_READ_AHEAD = 2**22
+"""Bytes of a column that are read at once; else a group of rows is read whole, which may be all rows of a file."""
 _RANDOM_ACCESS = b"ARROW1"
 
 
@@ -228,7 +230,7 @@ def _opened(files: Files, name: str) -> Iterator[Any]:
     try:
         with files.open(name) as file:
             if name.casefold().endswith(PARQUET):
-                with pq.ParquetFile(file, pre_buffer=False) as table:
+                with pq.ParquetFile(file, pre_buffer=False, buffer_size=_READ_AHEAD) as table:
                     yield table
                 return
             head = file.read(len(_RANDOM_ACCESS))
