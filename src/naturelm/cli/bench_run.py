@@ -14,6 +14,7 @@ from naturelm.errors import NatureLMError
 
 if TYPE_CHECKING:
     from naturelm.bench.running.journal import RunRow
+    from naturelm.bench.suites.suite import Suite
 
 PACKAGES = ("pyarrow", "rapidfuzz", "sklearn", "yaml")
 EXIT_STOPPED = 130
@@ -165,12 +166,7 @@ def run(
         speed = f", {count.asked / count.seconds:.1f} rows a second" if count.asked and count.seconds else ""
         typer.echo(f"{count.asked:,} of {count.rows:,} rows asked now{speed}", err=True)
     typer.echo(f"wrote {', '.join(map(str, files))}", err=True)
-    if found.absent:
-        complain(f"{found.files.name}: no rows of {', '.join(found.absent)}")
-    for fault in found.faults[:_SHOWN]:
-        complain(f"{found.files.name}/{fault}")
-    if len(found.faults) > _SHOWN:
-        complain(f"and {len(found.faults) - _SHOWN} rows more that cannot be used")
+    _tell_of_data(found)
     if hanging is not None:
         give_up(hanging)
     _leave(
@@ -179,6 +175,15 @@ def run(
         # Whoever asks for the whole has what the data has; whoever names a component misses it.
         len(found.faults) + (len(found.absent) if choice.components else 0),
     )
+
+
+def _tell_of_data(suite: "Suite") -> None:
+    if suite.absent:
+        complain(f"{suite.files.name}: no rows of {', '.join(suite.absent)}")
+    for fault in suite.faults[:_SHOWN]:
+        complain(f"{suite.files.name}/{fault}")
+    if len(suite.faults) > _SHOWN:
+        complain(f"and {len(suite.faults) - _SHOWN} rows more that cannot be used")
 
 
 def _leave(failed: "list[RunRow]", rows: int, faults: int) -> None:
