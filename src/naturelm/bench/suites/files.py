@@ -59,17 +59,26 @@ class LocalFiles:
         return str(self.path)
 
     def tables(self) -> list[str]:
-        """See `Files.tables`. Links that lead out of the folder are not followed."""
+        """See `Files.tables`.
+
+        Links that lead out of the folder are not followed, but for those to the `blobs` of the hub's cache.
+        """
         if self.path.is_file():
             return [self.path.name]
         if not self.path.is_dir():
             raise SuiteError(f"{self.path}: no such folder or file; give a local copy of the data")
+        commits = sorted(path.name for path in self.path.glob("snapshots/*"))
+        if len(commits) > 1:  # each has all rows
+            raise SuiteError(
+                f"{self.path}: holds {len(commits)} commits of the data; give one, such as {self.path}/snapshots/{commits[0]}"
+            )
         names = [
             path.relative_to(self.path).as_posix()
             for path in self.path.rglob("*")
             if path.suffix.lower() in {ARROW, PARQUET} and not path.name.startswith(".") and path.is_file()
         ]
-        return sorted(name for name in names if inside(self.path, name) is not None)
+        roots = (self.path, *_hub_blobs(self.path))
+        return sorted(name for name in names if any(_leads_into(root, self.path / name) for root in roots))
 
     def open(self, name: str) -> Any:
         """See `Files.open`. Mapped into memory, so that only what is looked at is read."""
@@ -82,6 +91,18 @@ class LocalFiles:
     @property
     def _folder(self) -> Path:
         return self.path.parent if self.path.is_file() else self.path
+
+
+def _hub_blobs(folder: Path) -> Iterator[Path]:
+    """Where the hub's cache keeps the files of a snapshot, `.../snapshots/COMMIT`, or of a folder within it."""
+    for above in folder.absolute().parents:
+        blobs = above.parent / "blobs"
+        if above.name == "snapshots" and blobs.is_dir():
+            yield blobs
+
+
+def _leads_into(root: Path, path: Path) -> bool:
+    return inside(root, str(path.absolute())) is not None
 
 
 @dataclass(frozen=True)
@@ -107,8 +128,8 @@ class HubFiles:
         return sorted(name for name in names if name.endswith((ARROW, PARQUET)))
 
     def open(self, name: str) -> Any:
-        """See `Files.open`."""
-        return self.system.open(f"{self.root}/{name}", "rb")
+        """See `Files.open`. What is read is asked for, and no more: the sound between the texts would be fetched with them."""
+        return self.system.open(f"{self.root}/{name}", "rb", cache_type="none")
 
     def beside(self, name: str) -> Path | None:
         """None: a row of the hub has its sound within."""
@@ -173,7 +194,7 @@ def column_names(files: Files, name: str) -> list[str]:
 
 def read_texts(files: Files, name: str, columns: Sequence[str]) -> pa.Table:
     """Some columns of all rows of a table."""
-    with _opened(files, name) as table:
+    with _opened(files, name, at_once=True) as table:
         if isinstance(table, pq.ParquetFile):
             return table.read(list(columns), use_threads=False)
         # Copied, since what is mapped is gone when the file is closed.
@@ -225,12 +246,17 @@ def _arrow_batches(table: Any) -> Iterator[pa.RecordBatch]:
 
 
 @contextmanager
-def _opened(files: Files, name: str) -> Iterator[Any]:
-    """A table for reading; what goes wrong inside is a SuiteError that names the file."""
+def _opened(files: Files, name: str, *, at_once: bool = False) -> Iterator[Any]:
+    """A table for reading; what goes wrong inside is a SuiteError that names the file.
+
+    at_once: columns that are small are read whole, neighbours in one go; otherwise a few MB at a time.
+    """
     try:
         with files.open(name) as file:
             if name.casefold().endswith(PARQUET):
-                with pq.ParquetFile(file, pre_buffer=False, buffer_size=_READ_AHEAD) as table:
+                with pq.ParquetFile(
+                    file, pre_buffer=at_once, buffer_size=0 if at_once else _READ_AHEAD
+                ) as table:
                     yield table
                 return
             head = file.read(len(_RANDOM_ACCESS))
