@@ -130,6 +130,7 @@ def test_what_goes_wrong_is_said_in_a_line(data: Path, tmp_path: Path) -> None:
         (("--time-limit", "0"), "the time limit is a number of seconds above 0"),
         (("--wording", ""), "a wording is empty"),
         (("--suite", "cbi"), "no rows of cbi"),
+        (("--revision", "abc"), "--revision abc is one of the hub's"),
     ):
         result = run(data, out, "right_but_cats", *arguments)
         assert result.exit_code == 2 and message in result.stderr, (arguments, result.stderr)
@@ -151,6 +152,49 @@ def test_what_goes_wrong_is_said_in_a_line(data: Path, tmp_path: Path) -> None:
             [("esc50", "classification"), ("hiceas", "detection"), ("captioning", "captioning")]))])).stderr  # fmt: skip
     (out / "run.json").write_text("[")
     assert "cannot be read" in invoke("compare", out).stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("test.parquet", b"", "test.parquet: cannot be read"),
+        ("test.arrow", b"", "test.arrow: cannot be read"),
+        ("test.parquet", b"PAR1 no table PAR1", "test.parquet: cannot be read"),
+        ("rows.csv", b"a,b", "rows.csv: neither a .parquet nor an .arrow file"),
+    ],
+)
+def test_a_file_that_is_no_data_is_named_once(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    result = run(tmp_path / name, tmp_path / "run")
+    assert result.exit_code == 2 and f"error: {tmp_path}/{message}" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tasks": {"esc50": "singing"}}, "its tasks are no components"),
+        ({"tasks": {"esc50": ["classification"]}}, "its tasks are no components"),
+        ({"tasks": {"hiceas": "detection"}}, "has rows of "),
+        ({"request": 3}, "its request is a int"),
+        ({"request": {"settings": []}}, "a text in it is none"),
+        ({"system": {"name": 3}}, "a text in it is none"),
+        ({"variants": {"a": 1}}, "its variants is a dict"),
+        ({"rows": "many"}, "its rows is a str"),
+    ],
+)
+def test_what_is_no_run_is_refused(
+    data: Path, tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    out = tmp_path / "run"
+    assert run(data, out, "right_but_cats", "--limit", 1).exit_code == 0
+    about = json.loads((out / "run.json").read_text())
+    (out / "run.json").write_text(json.dumps({**about, **change}))
+    for command in ("compare", "report"):
+        result = invoke(command, out)
+        assert result.exit_code == 2 and message in result.stderr, result.stderr
+        assert isinstance(result.exception, SystemExit)
 
 
 def test_a_report_without_the_sound_says_so(data: Path, tmp_path: Path) -> None:

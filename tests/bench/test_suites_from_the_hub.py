@@ -82,7 +82,7 @@ def test_the_hub_is_read_in_place_and_no_more_than_what_is_asked(tmp_path: Path)
     read = sum(min(int(last), len(content)) - int(first) for first, last in ends)
     # The texts of all rows, the sound of the two groups that the asked rows are in.
     assert read < len(content) * 2.5 / groups
-    assert "SuiteError: nobody/nothing: not to be had from the hub" in missing.stderr
+    assert "SuiteError: nobody/nothing: no folder here, and not to be had from the hub" in missing.stderr
 
 
 def test_a_hub_that_cannot_be_reached_is_told(tmp_path: Path) -> None:

@@ -181,7 +181,7 @@ def _tell_of_data(suite: "Suite") -> None:
     if suite.absent:
         complain(f"{suite.files.name}: no rows of {', '.join(suite.absent)}")
     for fault in suite.faults[:_SHOWN]:
-        complain(f"{suite.files.name}/{fault}")
+        complain(fault)
     if len(suite.faults) > _SHOWN:
         complain(f"and {len(suite.faults) - _SHOWN} rows more that cannot be used")
 

@@ -40,6 +40,9 @@ class Files(Protocol):
     def tables(self) -> list[str]:
         """Names of the Parquet and Arrow files, sorted."""
 
+    def place(self, name: str) -> str:
+        """One of them, for messages."""
+
     def open(self, name: str) -> Any:
         """One of them as a `pyarrow.NativeFile` or a binary file object."""
 
@@ -64,6 +67,10 @@ class LocalFiles:
         Links that lead out of the folder are not followed, but for those to the `blobs` of the hub's cache.
         """
         if self.path.is_file():
+            if self.path.suffix.lower() not in {ARROW, PARQUET}:
+                raise SuiteError(
+                    f"{self.path}: neither a .parquet nor an .arrow file; give one, or a folder of them"
+                )
             return [self.path.name]
         if not self.path.is_dir():
             raise SuiteError(f"{self.path}: no such folder or file; give a local copy of the data")
@@ -79,6 +86,10 @@ class LocalFiles:
         ]
         roots = (self.path, *_hub_blobs(self.path))
         return sorted(name for name in names if any(_leads_into(root, self.path / name) for root in roots))
+
+    def place(self, name: str) -> str:
+        """See `Files.place`."""
+        return str(self._folder / name)
 
     def open(self, name: str) -> Any:
         """See `Files.open`. Mapped into memory, so that only what is looked at is read."""
@@ -127,6 +138,10 @@ class HubFiles:
         names = [path.removeprefix(f"{self.root}/") for path in found]
         return sorted(name for name in names if name.endswith((ARROW, PARQUET)))
 
+    def place(self, name: str) -> str:
+        """See `Files.place`."""
+        return f"{self.name}/{name}"
+
     def open(self, name: str) -> Any:
         """See `Files.open`. What is read is asked for, and no more: the sound between the texts would be fetched with them."""
         return self.system.open(f"{self.root}/{name}", "rb", cache_type="none")
@@ -145,12 +160,12 @@ def hub_files(repository: str, revision: str | None = None) -> HubFiles:
         commit = HfApi().dataset_info(repository, revision=revision, timeout=30).sha
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise SuiteError(
-            f"{repository}: not to be had from the hub ({_first_line(error)}); check the name and the network, "
-            "or give a local copy with --data"
+            f"{repository}: no folder here, and not to be had from the hub ({_first_line(error)}); check the name and the "
+            "network, or give a local copy with --data"
         ) from error
     except Exception as error:  # httpx has its own classes for a network that is not there
         raise SuiteError(
-            f"{repository}: the hub cannot be reached ({_first_line(error)}); give a local copy with --data"
+            f"{repository}: no folder here, and the hub cannot be reached ({_first_line(error)}); give a local copy with --data"
         ) from error
     return HubFiles(repository, str(commit), HfFileSystem(), f"datasets/{repository}@{commit}")
 
@@ -265,5 +280,5 @@ def _opened(files: Files, name: str, *, at_once: bool = False) -> Iterator[Any]:
                 yield table
     except (OSError, pa.ArrowException, KeyError) as error:
         raise SuiteError(
-            f"{files.name}/{name}: cannot be read ({_first_line(error)}); download it again"
+            f"{files.place(name)}: cannot be read ({_first_line(error)}); download it again"
         ) from error

@@ -65,6 +65,10 @@ def open_named_suite(suite: str, data: str | None, choice: Choice, *, revision: 
 def _files(data: str, revision: str | None) -> Files:
     path = Path(data)
     if path.exists():
+        if revision is not None:
+            raise SuiteError(
+                f"--revision {revision} is one of the hub's, and {data} is here; leave one of them out"
+            )
         return LocalFiles(path)
     parts = data.split("/")
     if len(parts) == 2 and all(part and not part.startswith(".") for part in parts):

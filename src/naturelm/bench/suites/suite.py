@@ -153,7 +153,7 @@ def open_suite(files: Files, choice: Choice | None = None, *, split: str = "test
         for place, values in enumerate(_texts(files, name)):
             row = _row(values, number, place, seen)
             if isinstance(row, str):
-                faults.append(f"{name}, row {place}: {row}")
+                faults.append(f"{files.place(name)}, row {place}: {row}")
             else:
                 rows.append(row)
     chosen = _chosen(files.name, rows, choice)
@@ -170,7 +170,7 @@ def _texts(files: Files, name: str) -> list[dict[str, Any]]:
         missing.append(" or ".join(_PROMPTS))
     if missing:
         raise SuiteError(
-            f"{files.name}/{name}: no column {', '.join(missing)}; it has {', '.join(found)}: is this the data set?"
+            f"{files.place(name)}: no column {', '.join(missing)}; it has {', '.join(found)}: is this the data set?"
         )
     table: pa.Table = read_texts(files, name, [column for column in _READ if column in found])
     rows: list[dict[str, Any]] = table.to_pylist()
