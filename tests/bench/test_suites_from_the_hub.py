@@ -42,11 +42,8 @@ def test_the_hub_is_read_in_place_and_no_more_than_what_is_asked(tmp_path: Path)
         noisy(n, dataset_name=("esc50", "cbi")[n >= 60], output="Ovenbird") for n in range(groups * of_group)
     ]
     content = parquet(rows, of_group)
-    files = {
-        "data/test-00000-of-00001.parquet": content,
-        "data/train-00000-of-00001.parquet": b"x",
-        "run.py": b"1/0",
-    }
+    # As the published repository has it: shards in its root, all of one split.
+    files = {"shard_00000.parquet": content, "README.md": b"# BEANS-Zero", "run.py": b"1/0"}
     command = [
         sys.executable,
         "-m",
@@ -77,7 +74,7 @@ def test_the_hub_is_read_in_place_and_no_more_than_what_is_asked(tmp_path: Path)
     about = json.loads((tmp_path / "run" / "run.json").read_text())
     assert about["request"]["data"] == f"{HUB_ID}@{COMMIT[:12]}" and about["rows"] == 10
     paths = [path for _, path in asked if "/resolve/" in path]
-    assert all("/resolve/" + COMMIT + "/data/test-" in path for path in paths)
+    assert all("/resolve/" + COMMIT + "/shard_" in path for path in paths)
     ends = [path.rpartition("bytes=")[2].split("-") for path in paths]
     read = sum(min(int(last), len(content)) - int(first) for first, last in ends)
     # The texts of all rows, the sound of the two groups that the asked rows are in.
