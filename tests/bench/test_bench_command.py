@@ -96,6 +96,7 @@ def test_a_run_is_scored_compared_and_reported(data: Path, tmp_path: Path) -> No
     assert told.exit_code == 2 and "raised RuntimeError" in told.stderr
     compared = invoke("compare", first, second, "--plot", tmp_path / "plot.svg")
     assert compared.exit_code == 0, compared.stderr
+    assert "(0.000 to 0.393; no answer)" in compared.stdout  # `second` answers nothing
     assert "second less first" in compared.stdout and (tmp_path / "plot.svg").stat().st_size > 1000
     assert len(json.loads(invoke("compare", first, second, "--json").stdout)["tests"]) == 3
 
