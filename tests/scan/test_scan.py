@@ -18,6 +18,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scanning import (
     PAIR_BYTES,
+    RATE,
     TONES,
     ClickListener,
     ToneEngine,
@@ -30,6 +31,7 @@ from scanning import (
     write_recording,
 )
 
+from naturelm.audio import read_audio
 from naturelm.scan.events import EventOptions
 from naturelm.scan.finding import find_recordings, grouped
 from naturelm.scan.journal import Journal
@@ -88,11 +90,43 @@ def test_a_day_is_scanned_in_the_memory_of_ten_minutes(tmp_path: Path) -> None:
 
 
 def test_nothing_is_lost_where_blocks_meet(tmp_path: Path) -> None:
-    # Sound is read in blocks of 30 s; windows of 7 s lie across each of their seams.
+    # Sound is read in blocks of 1 s; windows of 7 s lie across each of their seams.
     events = [(30.0 * k - 0.2, list(TONES)[k % 2]) for k in range(1, 7)]
     write_recording(tmp_path / "in" / "seams.wav", 200, events)
     scan(tmp_path / "out", tmp_path / "in", cut=CutOptions(7.0, 3.5))
     check_events(tmp_path / "out", events, 3.5)
+
+
+class _Keeping(ToneListener):
+    """Keeps what it hears."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[np.ndarray] = []
+
+    def listen(self, windows):  # type: ignore[no-untyped-def]
+        self.heard += windows
+        return super().listen(windows)
+
+
+@pytest.mark.parametrize("rate", [16_000, 44_100, 192_000])
+def test_every_window_is_its_stretch_of_the_sound_to_the_bit_across_every_seam(
+    rate: int, tmp_path: Path
+) -> None:
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, round(8.123 * rate))
+    sf.write(tmp_path / "x.flac", sound, rate)
+    whole = read_audio(tmp_path / "x.flac", sample_rate=RATE)
+    listener = _Keeping()
+    cut = CutOptions(0.7, 0.31)
+    scan(tmp_path / "out", tmp_path / "x.flac", listener=listener, cut=cut)
+    starts = cut.spec.starts(len(whole), RATE)
+    assert len(listener.heard) == len(starts) > 20
+    for first, window in zip(starts, listener.heard, strict=True):
+        np.testing.assert_array_equal(window, whole[first : first + cut.spec.window_samples(RATE)])
+    covered = np.zeros(len(whole), bool)
+    for first, window in zip(starts, listener.heard, strict=True):
+        covered[first : first + len(window)] = True
+    assert covered.all()
 
 
 @settings(max_examples=12, deadline=None)
