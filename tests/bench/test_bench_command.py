@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -56,9 +57,15 @@ def fussy(batch: Sequence[BenchItem]) -> list[BenchAnswer]:
     return right_but_cats(batch)
 
 
-def slow(batch: Sequence[BenchItem]) -> list[BenchAnswer]:
-    """Slow enough to be killed on the way."""
-    time.sleep(0.02)
+CALLS: Counter[int] = Counter()
+"""Of `stopping`, by process."""
+
+
+def stopping(batch: Sequence[BenchItem]) -> list[BenchAnswer]:
+    """Answers, until the call of which the environment says that it is the last: then it waits to be killed."""
+    CALLS[os.getpid()] += 1
+    if CALLS[os.getpid()] == int(os.environ.get("LAST_CALL", "0")):
+        time.sleep(60)
     return right_but_cats(batch)
 
 
@@ -213,27 +220,31 @@ def test_systems_are_listed() -> None:
     assert all(json.loads(line)["name"] for line in invoke("systems", "--json").stdout.splitlines())
 
 
-def test_killed_at_three_points_and_started_again_it_ends_as_unbroken(tmp_path: Path) -> None:
+def test_killed_at_three_points_and_started_again_it_ends_as_unbroken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = write_parquet(tmp_path / "data" / "test.parquet", mixed_rows(120))
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert run(data, whole, "slow", "--batch-size", 2).exit_code == 0
-    journal, size = broken / "predictions.jsonl", (whole / "predictions.jsonl").stat().st_size
-    for share in (0.1, 0.4, 0.8):
+    assert run(data, whole, "stopping", "--batch-size", 2).exit_code == 0
+    journal, lines = broken / "predictions.jsonl", (whole / "predictions.jsonl").read_bytes().splitlines(True)
+    answered = 0
+    for last in (1, 25, 20):
+        monkeypatch.setenv("LAST_CALL", str(last))
         # A process of its own, that has everything loaded.
         child = os.fork()
         if child == 0:
-            run(data, broken, "slow", "--batch-size", 2)
+            run(data, broken, "stopping", "--batch-size", 2)
             os._exit(0)
-        deadline = time.monotonic() + 120
-        while (
-            not (journal.exists() and journal.stat().st_size > share * size) and time.monotonic() < deadline
-        ):
+        answered += 2 * (last - 1)
+        expected, deadline = b"".join(lines[:answered]), time.monotonic() + 120
+        while not (journal.exists() and journal.read_bytes() == expected) and time.monotonic() < deadline:
             time.sleep(0.005)
         os.kill(child, signal.SIGKILL)
         assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
-        assert share * size < journal.stat().st_size < size
+        assert journal.read_bytes() == expected
         assert not (broken / "scores.json").exists()
-    assert run(data, broken, "slow", "--batch-size", 2).exit_code == 0
+    monkeypatch.delenv("LAST_CALL")
+    assert run(data, broken, "stopping", "--batch-size", 2).exit_code == 0
     assert journal.read_bytes() == (whole / "predictions.jsonl").read_bytes()
     scores = [json.loads((folder / "scores.json").read_text())["components"] for folder in (whole, broken)]
     assert scores[0] == scores[1]

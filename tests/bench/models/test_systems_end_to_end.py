@@ -133,12 +133,13 @@ def test_a_server_from_its_url_to_scores(server: Server, data: Path, tmp_path: P
     assert json.loads((out / "run.json").read_text())["system"]["revision"] == "7"
 
 
-def test_merging_alpha_changes_what_an_official_checkpoint_says(data: Path, tmp_path: Path) -> None:
-    folder = official(tmp_path)
+def test_merging_alpha_changes_what_an_official_checkpoint_says(tmp_path: Path) -> None:
+    folder = official(tmp_path / "model")
+    data = write_parquet(tmp_path / "test.parquet", [a_row(0, dataset_name="lifestage", output="adult")])
     scores = []
     for alpha in (0.0, 0.5, 1.0):
         out = tmp_path / f"{alpha}"
-        options = ("--suite", "cbi", "--limit", 1, "--answers", "choose", "--device", "cpu")
+        options = ("--answers", "choose", "--device", "cpu")
         command = ("run", "-m", folder, "--data", data, "-o", out, "--merging-alpha", alpha, *options)
         assert invoke(*command).exit_code == 0
         lines = (out / "predictions.jsonl").read_text().splitlines()
