@@ -364,14 +364,14 @@ class Page:
             f"{scanned.elapsed:.1f} s, {speed:.0f} times real time"
         )
         rows = [
-            (f"{event.start:.2f}", f"{event.end:.2f}", f"{event.score:.3f}", event.label, event.question)
+            (event.label, f"{event.start:.2f}", f"{event.end:.2f}", f"{event.score:.3f}", event.question)
             for event in scanned.events
         ]
         if not wanted.questions:
             rows = [row[:4] for row in rows]  # type: ignore[misc]
-        columns = ("Start (s)", "End (s)", "Confidence", "Label", "Question")
+        columns = ("Label", "Start (s)", "End (s)", "Confidence", "Question")
         table = (
-            parts.table(f"Events in {upload.name}", columns[: len(rows[0])], rows, left=3)
+            parts.table(f"Events in {upload.name}", columns[: len(rows[0])], rows, numbers={1, 2, 3})
             if rows
             else parts.note("No events: lower the least confidence, or look for other labels.")
         )
@@ -447,7 +447,7 @@ def _answers(rows: list[Row]) -> str:
         else (row.name, f"not answered: {row.error}")
         for row in rows
     ]
-    return parts.table("Answers", ("File", "Answer", "Probability"), cells)
+    return parts.table("Answers", ("File", "Answer", "Probability"), cells, numbers={2})
 
 
 def _copied(found: list[Example], folder: Path) -> list[Example]:

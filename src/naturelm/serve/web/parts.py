@@ -1,6 +1,6 @@
 """Pieces of HTML that the page is made of. All that comes from outside, answers of the model too, is escaped here."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from html import escape
 
 from naturelm.answer.results import Answer, Choice
@@ -48,13 +48,17 @@ def choices(given: Answer, model: str) -> str:
     )
 
 
-def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 0) -> str:
-    """Rows of text, at most so many as a page can bear. left: columns of numbers at the left, set to the right.
+def table(
+    caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Collection[int] = ()
+) -> str:
+    """Rows of text, at most so many as a page can bear. numbers: the places of columns of numbers.
 
     The last cell of a row that is short goes over the columns that it lacks.
     """
-    head = "".join(f'<th scope="col"{_side(i, left)}>{escape(name)}</th>' for i, name in enumerate(columns))
-    body = "".join(_row(row, len(columns), left) for row in rows[:_SHOWN_ROWS])
+    head = "".join(
+        f'<th scope="col"{_side(i, numbers)}>{escape(name)}</th>' for i, name in enumerate(columns)
+    )
+    body = "".join(_row(row, len(columns), numbers) for row in rows[:_SHOWN_ROWS])
     more = (
         note(f"{len(rows) - _SHOWN_ROWS} more rows are in the downloads.") if len(rows) > _SHOWN_ROWS else ""
     )
@@ -93,12 +97,12 @@ def _bar(choice: Choice) -> str:
     )
 
 
-def _row(cells: Sequence[str], columns: int, left: int) -> str:
-    inner = "".join(f"<td{_side(i, left)}>{escape(cell)}</td>" for i, cell in enumerate(cells[:-1]))
+def _row(cells: Sequence[str], columns: int, numbers: Collection[int]) -> str:
+    inner = "".join(f"<td{_side(i, numbers)}>{escape(cell)}</td>" for i, cell in enumerate(cells[:-1]))
     last, missing = len(cells) - 1, columns - len(cells)
     over = f' colspan="{missing + 1}"' if missing else ""
-    return f"<tr>{inner}<td{_side(last, left)}{over}>{escape(cells[-1])}</td></tr>"
+    return f"<tr>{inner}<td{_side(last, numbers)}{over}>{escape(cells[-1])}</td></tr>"
 
 
-def _side(column: int, left: int) -> str:
-    return ' class="number"' if column < left else ""
+def _side(column: int, numbers: Collection[int]) -> str:
+    return ' class="number"' if column in numbers else ""
