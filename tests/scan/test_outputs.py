@@ -99,7 +99,7 @@ def test_relative_paths_are_those_below_the_folder_that_was_searched(scanned: Pa
     shutil.copytree(scanned / "journal", out / "journal")
     export(out, ExportOptions(EventOptions(0.6), tuple(Format), parse_time_zone("+01:00"), relative=True))
     tables = [path for path in scanned.rglob("*") if path.suffix in {".txt", ".csv", ".jsonl"}]
-    assert len(tables) == 8
+    assert len(tables) == 9
     for table in tables:
         text = table.read_text()
         there = text.replace(f"{scanned.parent / 'in'}/", "").replace(str(scanned.parent / "in"), "")
