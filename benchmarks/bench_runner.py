@@ -3,6 +3,7 @@
 import argparse
 import json
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,12 +45,15 @@ def main() -> None:
         request = RunRequest(
             "nothing", "beans-zero", "", (), None, None, 0, (), 0, batch_size=options.batch_size
         )
+        before = time.process_time()
         count = run_suite(
             Nothing(), suite, Path(name) / "run", request, [Variant()], RunOptions(options.batch_size)
         )
+        cpu = time.process_time() - before
     print(
-        f"{count.rows:,} rows in {count.seconds:.2f} s: {count.rows / count.seconds:,.0f} rows a second, "
-        f"{count.waiting / count.seconds:.0%} of the time spent waiting for sound"
+        f"{count.rows:,} rows in {count.seconds:.2f} s, {cpu:.2f} s of CPU time: {count.rows / count.seconds:,.0f} rows a "
+        f"second, {count.rows / cpu:,.0f} a second of CPU time; {count.waiting / count.seconds:.0%} of the time spent "
+        "waiting for sound"
     )
 
 

@@ -221,5 +221,8 @@ def test_the_command_tells_rows_built_of_rows_expected(tmp_path: Path) -> None:
     assert (report["built"], report["complete"]) == (3, False)
     nothing = CliRunner().invoke(app, ["build", "-o", str(tmp_path / "none")])
     assert nothing.exit_code == 2 and "nothing to build from" in nothing.stderr
+    (tmp_path / "file").touch()
+    file = CliRunner().invoke(app, ["build", "--beans", str(data), "-o", str(tmp_path / "file")])
+    assert file.exit_code == 2 and "file: is a file; give a folder" in file.stderr
     unknown = CliRunner().invoke(app, [*arguments, "--component", "birds"])
     assert unknown.exit_code == 2 and "no component is called 'birds'" in unknown.stderr

@@ -156,6 +156,7 @@ def test_faulty_rows_are_told_and_the_rest_is_scored(tmp_path: Path) -> None:
         {**good, "prediction": ["dog"]},
         {**good, "prediction": float("nan")},
         {**good, "label": None},
+        {**good, "prediction": None},
         {**good, "dataset_name": "birds"},
         [1],
     ]
@@ -165,25 +166,79 @@ def test_faulty_rows_are_told_and_the_rest_is_scored(tmp_path: Path) -> None:
     result = score(path, "--json")
     assert result.exit_code == 1
     (scores,) = json.loads(result.stdout)
-    assert (scores["rows"], scores["exact"]) == (3, pytest.approx(1 / 3))
+    # What is no text is wrong, also where `dog` is the only label and so the nearest.
+    assert (scores["rows"], scores["exact"], scores["Accuracy"]) == (4, 0.25, 0.25)
     for told in (
         "line 2: a second row of id 1 of esc50",
-        "line 3: its prediction is no text but list",
-        "line 4: its prediction is no text but float",
+        "line 3: its prediction is no text but list; it counts as wrong",
+        "line 4: its prediction is no text but NaN",
         "line 5: its label is no text",
-        "line 7: no JSON object",
-        "line 8: no JSON;",
-        "line 9: no JSON;",
-        "line 10: no column dataset_name, prediction;",
+        "line 6: its prediction is missing",
+        "line 8: JSON, but no object",
+        "line 9: no JSON object on a line of its own;",
+        "line 10: no JSON object on a line of its own;",
+        "line 11: no column dataset_name, prediction;",
         "'birds' is no component of BEANS-Zero",
     ):
         assert told in result.stderr, told
+
+
+def test_a_table_with_empty_nan_listed_and_endless_predictions_is_scored_with_a_word_on_each(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "rows.csv"
+    good = "esc50,dog,dog\nesc50,cat,cat\n"
+    rows = [
+        "esc50,,cat",
+        "esc50,NaN,dog",
+        "esc50,\"['dog']\",dog",
+        f"esc50,{'x' * 200_000},dog",
+        "captioning,A bird,A bird",
+    ]
+    path.write_text("dataset_name,prediction,label\n" + good + "\n".join(rows) + "\n")
+    before = csv.field_size_limit()
+    result = score(path, "--json")
+    assert csv.field_size_limit() == before
+    assert result.exit_code == 1
+    scores = {of["dataset_name"]: of for of in json.loads(result.stdout)}
+    assert scores["esc50"]["rows"] == 6 and scores["esc50"]["exact"] == pytest.approx(2 / 6)
+    assert scores["captioning"]["exact"] == 1
+    for told in (
+        "line 5: its prediction is no text but NaN; it counts as wrong",
+        "1 predictions are empty; each is taken for the nearest label",
+        "1 predictions look like lists",
+    ):
+        assert told in result.stderr, told
+
+
+def test_rows_in_another_order_score_the_same(tmp_path: Path) -> None:
+    rng = random.Random(2)
+    labels = {"esc50": ("dog", "cat", "hen"), "captioning": ("A bird sings", "An owl hoots", "Frogs croak")}
+    rows = [
+        {"id": n, "dataset_name": name, "prediction": rng.choice(of), "label": rng.choice(of)}
+        for name, of in labels.items()
+        for n in range(30)
+    ]
+    scores = []
+    for number in range(2):
+        path = tmp_path / f"{number}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rng.sample(rows, len(rows))))
+        scores.append({of.pop("dataset_name"): of for of in json.loads(score(path, "--json").stdout)})
+    assert scores[0].keys() == scores[1].keys() == labels.keys()
+    for name in labels:
+        assert scores[0][name] == pytest.approx(scores[1][name])
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("a.csv", "prediction,label\nx,y\n", "no column dataset_name"),
+        (
+            "a.csv",
+            "dataset_name;prediction;label\nesc50;x;y\n",
+            "its header has: dataset_name;prediction;label",
+        ),
+        ("a.json", '[\n {"a": 1}\n]\n', "line 1: no JSON object on a line of its own"),
         ("a.csv", "", "no column dataset_name, prediction, label"),
         ("a.csv", "dataset_name,prediction,label\n", "no usable prediction"),
         ("a.jsonl", '{"prediction": "x"}\n', "line 1: no column dataset_name, label"),

@@ -70,6 +70,27 @@ def test_every_layout_gives_the_same_rows_and_sound(tmp_path: Path) -> None:
     assert np.array_equal(first["row-000"], tone(0))
 
 
+def test_what_the_datasets_package_writes_is_read(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    rows = mixed_rows(12)
+    lists = datasets.Dataset.from_list(rows)
+    lists.save_to_disk(tmp_path / "lists", num_shards=2)
+    datasets.DatasetDict(test=lists, train=lists.select([0])).save_to_disk(tmp_path / "splits")
+    of_files = [
+        {**row, "audio": {"bytes": flac(np.array(row["audio"], np.float32)), "path": None}} for row in rows
+    ]
+    structs = datasets.Dataset.from_list(of_files).cast_column("audio", datasets.Audio(decode=False))
+    structs.save_to_disk(tmp_path / "structs")
+    (tmp_path / "parquet").mkdir()
+    structs.to_parquet(tmp_path / "parquet" / "test.parquet")
+    first = heard(opened(tmp_path / "lists"))
+    for name in ("lists", "splits", "structs", "parquet"):
+        found = heard(opened(tmp_path / name))
+        assert found.keys() == first.keys() == {row["id"] for row in rows}
+        for id, samples in found.items():
+            assert samples == pytest.approx(first[id], abs=1e-4), name
+
+
 def test_sound_may_be_a_file_within_the_row_or_beside_it(tmp_path: Path) -> None:
     (tmp_path / "clips").mkdir()
     (tmp_path / "clips" / "1.flac").write_bytes(flac(tone(1)))

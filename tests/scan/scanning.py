@@ -17,6 +17,8 @@ from naturelm.scan.options import CutOptions, Label
 from naturelm.scan.run import ScanReport, scan_recordings
 
 RATE = 16_000
+PAIR_BYTES = 2_100_000
+"""A group holds two recordings of half a minute."""
 TONES = {"low owl": 600.0, "high bat": 4_800.0}
 
 
@@ -42,6 +44,9 @@ class ToneListener:
     @property
     def identity(self) -> Mapping[str, object]:
         return {"model": "tones"}
+
+    def prepare(self, windows: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        return windows
 
     def listen(self, windows: Sequence[np.ndarray]) -> list[tuple[Said, ...]]:
         if self.most is not None and len(windows) > self.most:
@@ -150,3 +155,28 @@ def contents(out: Path) -> dict[str, bytes]:
     """Every file of a scan but the locks."""
     files = sorted(path for path in out.rglob("*") if path.is_file() and path.suffix != ".lock")
     return {str(path.relative_to(out)): path.read_bytes() for path in files}
+
+
+def broken_files(folder: Path, number: int) -> None:
+    """Files that are broken in ten ways."""
+    good = write_recording(folder.parent / "good.wav", 2).read_bytes()
+    sf.write(folder.parent / "good.flac", np.random.default_rng(0).uniform(-0.5, 0.5, 32_000), 16_000)
+    flac = (folder.parent / "good.flac").read_bytes()
+    kinds = {
+        "empty.wav": b"",
+        "text.wav": b"this is no sound\n" * 100,
+        "header.wav": good[:44],
+        "cut.flac": flac[:20_000],
+        "cut.wav": good[:30_000],
+        "zeros.flac": b"\0" * 5_000,
+        "head.flac": flac[:30],
+        "video.mp3": b"\0\0\0\x20ftypisom" + b"\0" * 500,
+        "riff.wav": b"RIFF\xff\xff\xff\x7fWAVE" + b"\xff" * 200,
+    }
+    for index in range(number):
+        kind = index % 10
+        if kind == 9:
+            sf.write(folder / f"{index}nan.wav", np.full(16_000, np.nan, np.float32), 16_000, subtype="FLOAT")
+        else:
+            name, content = list(kinds.items())[kind]
+            (folder / f"{index}{name}").write_bytes(content)

@@ -17,10 +17,12 @@ import soundfile as sf
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scanning import (
+    PAIR_BYTES,
     TONES,
     ClickListener,
     ToneEngine,
     ToneListener,
+    broken_files,
     contents,
     exported,
     rows,
@@ -178,10 +180,24 @@ def test_a_rerun_does_what_is_missing_and_another_parameter_says_so(tmp_path: Pa
     assert (report.done, report.earlier) == (2, 0)
 
 
+def test_progress_is_told_within_a_long_recording_too(tmp_path: Path) -> None:
+    from naturelm.cli.scan import progress_text
+    from naturelm.scan.run import Progress
+
+    write_recording(tmp_path / "in" / "a.wav", 120)
+    told: list[Progress] = []
+    scan(tmp_path / "out", tmp_path / "in", progress=told.append)
+    assert [state.seconds for state in told] == [*range(12, 121, 12), 120]
+    assert [round(10 * state.size / state.of_size) for state in told[:9]] == [*range(1, 10)]
+    assert (told[-1].recordings, told[-1].of_recordings, told[-1].size) == (1, 1, told[-1].of_size)
+    text = progress_text(Progress(3, 10, 250, 1_000, 7_200, elapsed=60))
+    assert text == "3 of 10 recordings, 2.0 h of sound, 120x real time, 0:03:00 left"
+
+
 def test_told_to_stop_it_finishes_the_current_recording(tmp_path: Path) -> None:
     for number in range(6):
         write_recording(tmp_path / "in" / f"{number}.wav", 20, seed=number)
-    calls = iter([False] * 9)
+    calls = iter([False] * 6)  # asked before it begins, and after each batch
     report = scan(tmp_path / "out", tmp_path / "in", stop=lambda: next(calls, True))
     assert report.interrupted and 1 <= report.done < 6 and not report.complete
     assert not list((tmp_path / "out").rglob("*.tmp"))
@@ -189,31 +205,6 @@ def test_told_to_stop_it_finishes_the_current_recording(tmp_path: Path) -> None:
     assert again.done == 6 - report.done and again.complete
     whole = scan(tmp_path / "whole", tmp_path / "in")
     assert whole.done == 6 and rows(tmp_path / "whole") == rows(tmp_path / "out")
-
-
-def broken_files(folder: Path, number: int) -> None:
-    """Files that are broken in ten ways."""
-    good = write_recording(folder.parent / "good.wav", 2).read_bytes()
-    sf.write(folder.parent / "good.flac", np.random.default_rng(0).uniform(-0.5, 0.5, 32_000), 16_000)
-    flac = (folder.parent / "good.flac").read_bytes()
-    kinds = {
-        "empty.wav": b"",
-        "text.wav": b"this is no sound\n" * 100,
-        "header.wav": good[:44],
-        "cut.flac": flac[:20_000],
-        "cut.wav": good[:30_000],
-        "zeros.flac": b"\0" * 5_000,
-        "head.flac": flac[:30],
-        "video.mp3": b"\0\0\0\x20ftypisom" + b"\0" * 500,
-        "riff.wav": b"RIFF\xff\xff\xff\x7fWAVE" + b"\xff" * 200,
-    }
-    for index in range(number):
-        kind = index % 10
-        if kind == 9:
-            sf.write(folder / f"{index}nan.wav", np.full(16_000, np.nan, np.float32), 16_000, subtype="FLOAT")
-        else:
-            name, content = list(kinds.items())[kind]
-            (folder / f"{index}{name}").write_bytes(content)
 
 
 @pytest.mark.parametrize(("good", "broken"), [(60, 20), pytest.param(960, 40, marks=pytest.mark.slow)])
@@ -243,7 +234,10 @@ def test_what_comes_before_a_damaged_place_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kills", [1, pytest.param(5, marks=pytest.mark.slow)])
-def test_killed_at_any_point_and_resumed_the_results_are_the_same_bytes(kills: int, tmp_path: Path) -> None:
+def test_killed_at_any_point_and_resumed_the_results_are_the_same_bytes(
+    kills: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("naturelm.scan.run.grouped", lambda found: grouped(found, PAIR_BYTES))
     for number in range(8):
         write_recording(tmp_path / "in" / f"{number}.wav", 25 + number, seed=number)
     rng = random.Random(int(time.time()))
@@ -255,11 +249,31 @@ def test_killed_at_any_point_and_resumed_the_results_are_the_same_bytes(kills: i
         time.sleep(rng.uniform(0.1, 2.0))
         os.kill(child.pid, signal.SIGKILL)
         child.wait()
+    assert len(grouped(find_recordings([tmp_path / "in"]), PAIR_BYTES)) == 4
     finished = len(list((tmp_path / "out" / "journal" / "done").glob("[!.]*")))
     for out in (tmp_path / "out", tmp_path / "whole"):
         scan(out, tmp_path / "in", listener=ToneListener(alike=False, batch_size=3))
         exported(out, formats=tuple(Format))
     assert contents(tmp_path / "out") == contents(tmp_path / "whole"), finished
+
+
+def test_two_processes_on_one_folder_do_not_harm_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("naturelm.scan.run.grouped", lambda found: grouped(found, PAIR_BYTES))
+    for number in range(4):
+        write_recording(tmp_path / "in" / f"{number}.wav", 25, seed=number)
+    command = [sys.executable, str(RESUMED), str(tmp_path / "in"), str(tmp_path / "out"), "0"]
+    (tmp_path / "hold").touch()
+    first = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert first.stdout is not None
+    first.stdout.readline()  # it listens now
+    second = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert first.poll() is None
+    (tmp_path / "hold").unlink()
+    assert second.returncode == 1 and "another process is scanning" in second.stderr
+    assert first.wait() == 0
+    scan(tmp_path / "whole", tmp_path / "in", listener=ToneListener(alike=False, batch_size=3))
+    exported(tmp_path / "whole", formats=tuple(Format))
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
 def test_two_processes_do_not_meet(tmp_path: Path) -> None:
@@ -289,7 +303,6 @@ def test_parts_together_are_the_whole(tmp_path: Path, monkeypatch: pytest.Monkey
     assert contents(tmp_path / "whole") == contents(tmp_path / "out")
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(find_spec("ray") is None, reason="ray is not here: pip install 'naturelm[ray]'")
 def test_a_cluster_that_loses_a_worker_gives_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

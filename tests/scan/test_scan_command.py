@@ -3,15 +3,17 @@
 import csv
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
 import pandas
 import pytest
-from scanning import write_recording
+from scanning import broken_files, contents, write_recording
 from typer.testing import CliRunner, Result
 
 from naturelm.cli import app
@@ -153,28 +155,74 @@ def test_fresh_process_shows_help_without_loading_anything() -> None:
     assert "--detect" in result.stdout and "naturelm scan export" in result.stdout
 
 
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "naturelm", "scan", *(str(a) for a in arguments)]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1_800)
+def test_the_command_killed_anywhere_and_run_again_ends_in_the_same_bytes(
+    model: Path, tmp_path: Path
+) -> None:
+    for number in range(12):
+        write_recording(tmp_path / "in" / f"{number}.wav", 40 + number, seed=number)
+    asked = ("-m", model, "--detect", "Dog,Cat", "--ask", "How many?", "--max-new-tokens", 4)
+    tables = ("--to", "csv", "--to", "raven", "--to", "audacity", "--to", "jsonl", "--merge", "--clips", 2)
+    began = time.monotonic()
+    subprocess.run(command(tmp_path / "in", "-o", tmp_path / "whole", *asked, *tables), check=True)
+    whole = time.monotonic() - began
+    rng = random.Random(int(began))
+    for _ in range(5):  # anywhere: while it loads, scans or writes its tables
+        child = subprocess.Popen(command(tmp_path / "in", "-o", tmp_path / "out", *asked, *tables))
+        time.sleep(rng.uniform(0.3, 1.0) * whole)
+        child.kill()
+        child.wait()
+    subprocess.run(command(tmp_path / "in", "-o", tmp_path / "out", *asked, *tables), check=True)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_thousand_files_of_which_forty_are_broken(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    sound = write_recording(tmp_path / "x.wav", 1.0).read_bytes()
+    for number in range(960):
+        (tmp_path / "in" / f"good{number}.wav").write_bytes(sound)
+    broken_files(tmp_path / "in", 40)
+    done = subprocess.run(
+        command(tmp_path / "in", "-o", tmp_path / "out", "-m", model, "--detect", "Dog", "--json"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["done"], report["failed"], report["complete"]) == (960, 40, True)
+    assert len(pandas.read_csv(tmp_path / "out" / "failures.csv")) == 40
+    assert len(pandas.read_csv(tmp_path / "out" / "failures.csv")["File"].unique()) == 40
+    errors = [
+        line for line in done.stderr.splitlines() if line.startswith("error:")
+    ]  # libmpg123 has its say, too
+    assert len(errors) == 21 and "and 20 more" in errors[-1]
+
+
+def test_what_a_damaged_recording_gave_gives_1(model: Path, tmp_path: Path) -> None:
+    sound = write_recording(tmp_path / "x.wav", 20).read_bytes()
+    (tmp_path / "x.wav").write_bytes(sound[: len(sound) // 2])
+    result = run(tmp_path / "x.wav", "-o", tmp_path / "out", "-m", model, "--detect", "Dog")
+    assert result.exit_code == 1 and "truncated" in result.stderr
+    assert len(pandas.read_csv(tmp_path / "out" / "failures.csv")) == 1
+
+
 @pytest.mark.slow
 def test_ctrl_c_finishes_the_recording_and_exits_with_130(model: Path, tmp_path: Path) -> None:
     for number in range(60):
         write_recording(tmp_path / "in" / f"{number}.wav", 60, seed=number)
     out = tmp_path / "out"
-    command = [
-        sys.executable,
-        "-m",
-        "naturelm",
-        "scan",
-        tmp_path / "in",
-        "-o",
-        out,
-        "-m",
-        model,
-        "--detect",
-        "Dog",
-    ]
-    child = subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True)
+    arguments = (tmp_path / "in", "-o", out, "-m", model, "--detect", "Dog")
+    child = subprocess.Popen(command(*arguments), stderr=subprocess.PIPE, text=True)
     while not list(out.glob("journal/done/*.parquet")):
         assert child.poll() is None
     os.kill(child.pid, signal.SIGINT)
     _, said = child.communicate(timeout=300)
     assert child.returncode == 130 and "same command goes on" in said
-    assert run(*command[4:]).exit_code == 0
+    assert run(*arguments).exit_code == 0

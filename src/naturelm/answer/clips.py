@@ -43,9 +43,17 @@ def read_clip(
     samples = read_audio(
         source, sample_rate=sample_rate, channel=channel, start=start, end=end, source_rate=source_rate
     )
-    clip = Clip(samples, info.name, start, start + len(samples) / sample_rate)
+    return checked_clip(samples, info.name, start, sample_rate)
+
+
+def checked_clip(samples: np.ndarray, name: str, start: float, sample_rate: int) -> Clip:
+    """Sound as a clip that begins `start` s into the recording `name`.
+
+    Raises AudioError when it is shorter than 10 ms or nothing but zeros.
+    """
+    clip = Clip(samples, name, start, start + len(samples) / sample_rate)
     if len(samples) < MIN_SECONDS * sample_rate:
-        raise AudioError(_too_short(info.name, len(samples) / sample_rate))
+        raise AudioError(_too_short(name, len(samples) / sample_rate))
     check_clip(clip)
     return clip
 

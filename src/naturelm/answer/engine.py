@@ -10,7 +10,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -81,13 +81,15 @@ class NatureLM:
         dtype: torch.dtype | None = None,
         local_files_only: bool = False,
         batch_size: int = 8,
+        cache_bytes: int = _CACHE_BYTES,
         **kwargs: Any,
     ) -> "NatureLM":
         """Load a built-in name, a folder or a hub id, in our layout or the official one.
 
         llm: takes the place of the language model that the checkpoint names. device: default the
         GPU if there is one. dtype: of the language model; default bfloat16 on a GPU and float32 on
-        a CPU, where bfloat16 is slower. kwargs go to `load_model`. Raises CheckpointError.
+        a CPU, where bfloat16 is slower. batch_size: queries answered together at most. cache_bytes:
+        for what was heard. kwargs go to `load_model`. Raises CheckpointError.
         """
         place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         dtype = dtype or (torch.bfloat16 if place.type == "cuda" else torch.float32)
@@ -97,7 +99,12 @@ class NatureLM:
             model = model.to(place)
         processor = load_processor(source, checkpoint=found)
         return cls(
-            model, processor, name=str(source), revision=model_revision(found.folder), batch_size=batch_size
+            model,
+            processor,
+            name=str(source),
+            revision=model_revision(found.folder),
+            batch_size=batch_size,
+            cache_bytes=cache_bytes,
         )
 
     @property
@@ -218,6 +225,27 @@ class NatureLM:
         """Tokens that the language model can take, its answer included."""
         return int(self.model.config.text_config.max_position_embeddings)
 
+    def prepare(self, clips: Sequence[Clip]) -> list[Clip]:
+        """The clips with their filter banks, so that this is done in one thread while another one answers.
+
+        Clips that are answered together must be prepared together, and none left out: then every answer is that of the
+        clips as they were. An ear without a filter bank of its own leaves them as they are.
+        """
+        fbank_of = getattr(self.model.ear, "normalised_fbank", None)
+        if fbank_of is None:
+            return list(clips)
+        made: list[Clip] = list(clips)
+        groups: dict[int, list[int]] = {}
+        for index, clip in enumerate(clips):
+            groups.setdefault(self.model.config.padded_samples(len(clip.samples)), []).append(index)
+        for group in groups.values():
+            batch = self.processor.feature_extractor([clips[i].samples for i in group])
+            with torch.no_grad():
+                fbanks = fbank_of(batch["input_values"].to(self.model.device))
+            for i, fbank in zip(group, fbanks, strict=True):
+                made[i] = replace(clips[i], fbank=fbank)
+        return made
+
     def clear_cache(self) -> None:
         """Forget every clip heard."""
         with self._turn:
@@ -303,9 +331,11 @@ class NatureLM:
                 groups.setdefault(padded, {})[key] = clip
         for group in groups.values():
             batch = self.processor.feature_extractor([clip.samples for clip in group.values()])
+            fbanks = [clip.fbank for clip in group.values()]
             embeds = self.model.get_audio_features(
                 batch["input_values"].to(self.model.device),
                 batch["input_features_mask"].to(self.model.device),
+                None if any(fbank is None for fbank in fbanks) else torch.stack(fbanks),
             )
             for key, embed in zip(group, embeds, strict=True):
                 heard[key] = embed

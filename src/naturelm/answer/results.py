@@ -41,13 +41,15 @@ class GenerationOptions:
 class Clip:
     """Sound for the model.
 
-    samples: (n,) float32 in [-1, 1] at the ear's rate. start, end: s in the recording.
+    samples: (n,) float32 in [-1, 1] at the ear's rate. start, end: s in the recording. fbank: what
+    `NatureLM.prepare` made of the samples; None where it did not.
     """
 
     samples: np.ndarray
     recording: str = "<array>"
     start: float = 0.0
     end: float = 0.0
+    fbank: Any = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 """Runs side by side: a table and a plot with intervals, paired tests, and what others published."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from naturelm.bench.literature import PublishedFigure, published_figures
 from naturelm.bench.running.journal import RunError
 from naturelm.bench.running.runs import Run
 from naturelm.bench.scoring.pairing import PairedTest, paired_tests
-from naturelm.bench.scoring.run_scores import MAIN, RunScores, score_run
+from naturelm.bench.scoring.run_scores import MAIN, ComponentScores, RunScores, score_run
 from naturelm.bench.scoring.statistics import Figure
 from naturelm.train.markdown import escaped, table
 
@@ -75,11 +75,19 @@ def _lines(scores: Sequence[RunScores]) -> list[Line]:
     for name, task in tasks.items():
         own = [next((of for of in run.components if of.dataset_name == name), None) for run in scores]
         for metric in (MAIN[task], *_BESIDE):
-            figures = tuple(None if of is None else of.figure(metric) for of in own)
+            figures = tuple(None if of is None else _figure(of, metric) for of in own)
             told = tuple(of for of in published_figures() if (of.dataset_name, of.metric) == (name, metric))
             if any(figures):
                 found.append(Line(name, metric, figures, told))
     return found
+
+
+def _figure(of: ComponentScores, metric: str) -> Figure | None:
+    """A score, with a note where rows have no answer: a 0 of a system that cannot be asked is another than one of errors."""
+    figure = of.figure(metric)
+    if figure is None or not of.failed:
+        return figure
+    return replace(figure, note="no answer" if of.failed == of.rows else f"{of.failed:,} without an answer")
 
 
 def comparison_to_markdown(compared: RunComparison) -> str:
@@ -137,7 +145,9 @@ def _cells(line: Line) -> tuple[str, ...]:
 def _cell(figure: Figure | None) -> str:
     if figure is None:
         return ""
-    return f"{figure.value:.3f}" + ("" if figure.low is None else f" ({figure.low:.3f} to {figure.high:.3f})")
+    told = "" if figure.low is None else f"{figure.low:.3f} to {figure.high:.3f}"
+    beside = "; ".join(text for text in (told, figure.note) if text)
+    return f"{figure.value:.3f}" + (f" ({beside})" if beside else "")
 
 
 def plot_comparison(compared: RunComparison, path: Path) -> None:

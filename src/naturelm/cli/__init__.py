@@ -11,6 +11,7 @@ from naturelm.cli.info import info
 from naturelm.cli.models import app as models
 from naturelm.cli.scan import app as scan
 from naturelm.cli.search import embed, search
+from naturelm.cli.serve import serve
 from naturelm.cli.train import app as train
 
 app = typer.Typer(
@@ -24,6 +25,7 @@ app.command()(ask)
 app.add_typer(scan, name="scan", help="Scan long recordings: windows in, tables of events out.")
 app.command()(embed)
 app.command()(search)
+app.command()(serve)
 app.add_typer(models, name="models")
 app.command()(info)
 app.add_typer(corpus, name="corpus")

@@ -101,8 +101,8 @@ def score(
             for name, value in (*of.metrics.items(), ("exact", of.exact))
         ]
         typer.echo(table(("component", "rows", "metric", "value"), rows))
-    if note:
-        typer.echo(note, err=True)
+    for told in (*found.notes, *([note] if note else [])):
+        typer.echo(told, err=True)
     for fault in faults[:_SHOWN_FAULTS]:
         complain(fault)
     if len(faults) > _SHOWN_FAULTS:

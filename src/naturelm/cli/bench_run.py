@@ -14,6 +14,7 @@ from naturelm.errors import NatureLMError
 
 if TYPE_CHECKING:
     from naturelm.bench.running.journal import RunRow
+    from naturelm.bench.suites.suite import Suite
 
 PACKAGES = ("pyarrow", "rapidfuzz", "sklearn", "yaml")
 EXIT_STOPPED = 130
@@ -94,6 +95,7 @@ def run(
     try:
         need_packages("train", PACKAGES)
         # Here, not above: these load torch.
+        from naturelm.bench.running.asking import HangingError
         from naturelm.bench.running.prompts import variants_of
         from naturelm.bench.running.runner import RunOptions
         from naturelm.bench.running.runs import RunRequest, read_run, run_suite
@@ -134,16 +136,20 @@ def run(
             settings=options.to_dict(),
             batch_size=batch_size,
         )
+        count, hanging = None, None
         with progress_on_stderr("Asking", 0) as (progress, bar), _stopped_by_sigterm():
-            count = run_suite(
-                system,
-                found,
-                out,
-                request,
-                variants,
-                how,
-                progress=lambda done, total: progress.update(bar, completed=done, total=total),
-            )
+            try:
+                count = run_suite(
+                    system,
+                    found,
+                    out,
+                    request,
+                    variants,
+                    how,
+                    progress=lambda done, total: progress.update(bar, completed=done, total=total),
+                )
+            except HangingError as error:
+                hanging = error  # what it answered before is scored all the same
         done = read_run(out)
         scores = score_run(done, seed=seed)
         files = write_scores(scores, out)
@@ -156,20 +162,28 @@ def run(
         typer.echo(files[0].read_text(encoding="utf-8"), nl=False)
     else:
         typer.echo(scores_to_markdown(scores))
-    speed = f", {count.asked / count.seconds:.1f} rows a second" if count.asked and count.seconds else ""
-    typer.echo(
-        f"{count.asked:,} of {count.rows:,} rows asked now{speed}; wrote {', '.join(map(str, files))}",
-        err=True,
-    )
-    for fault in found.faults[:_SHOWN]:
-        complain(f"{found.files.name}/{fault}")
-    if len(found.faults) > _SHOWN:
-        complain(f"and {len(found.faults) - _SHOWN} rows more that cannot be used")
+    if count is not None:
+        speed = f", {count.asked / count.seconds:.1f} rows a second" if count.asked and count.seconds else ""
+        typer.echo(f"{count.asked:,} of {count.rows:,} rows asked now{speed}", err=True)
+    typer.echo(f"wrote {', '.join(map(str, files))}", err=True)
+    _tell_of_data(found)
+    if hanging is not None:
+        give_up(hanging)
     _leave(
         [row for rows in (done.rows, *done.variants.values()) for row in rows if row.error],
         len(done.rows),
-        len(found.faults),
+        # Whoever asks for the whole has what the data has; whoever names a component misses it.
+        len(found.faults) + (len(found.absent) if choice.components else 0),
     )
+
+
+def _tell_of_data(suite: "Suite") -> None:
+    if suite.absent:
+        complain(f"{suite.files.name}: no rows of {', '.join(suite.absent)}")
+    for fault in suite.faults[:_SHOWN]:
+        complain(fault)
+    if len(suite.faults) > _SHOWN:
+        complain(f"and {len(suite.faults) - _SHOWN} rows more that cannot be used")
 
 
 def _leave(failed: "list[RunRow]", rows: int, faults: int) -> None:

@@ -131,7 +131,7 @@ def run(
         str | None, typer.Option(help="Do part i of n, as `2/8`: one process each, into the same folder.")
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Throw away what was scanned there before.")] = False,
-    min_confidence: MinConfidence = 0.25,
+    min_confidence: MinConfidence = None,
     top: Top = None,
     merge: Merge = False,
     merge_gap: Gap = 0.0,
@@ -232,7 +232,7 @@ def run(
 def export_command(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of a scan.")],
     to: Annotated[list[Format] | None, typer.Option("--to", help="Tables to write; default: csv.")] = None,
-    min_confidence: MinConfidence = 0.25,
+    min_confidence: MinConfidence = None,
     top: Top = None,
     merge: Merge = False,
     merge_gap: Gap = 0.0,
@@ -403,4 +403,6 @@ def _finish(out: Path, report: "ScanReport", events: int | None, *, as_json: boo
     if sharded and not report.complete:
         typer.echo("this part is done; the last part to end writes the tables", err=True)
     if report.failed or (failures and not sharded):
-        raise typer.Exit(EXIT_SOME_FAILED if report.done or report.earlier else EXIT_NOTHING_USABLE)
+        # What a damaged recording gave before it broke off counts, too.
+        some = report.done or report.earlier or report.windows
+        raise typer.Exit(EXIT_SOME_FAILED if some else EXIT_NOTHING_USABLE)

@@ -5,7 +5,10 @@ from typing import Annotated
 import typer
 
 PACKAGES = ("matplotlib", "pyarrow", "pydantic", "scipy", "yaml")
-MinConfidence = Annotated[float, typer.Option(help="Least score of an event, 0 to 1.")]
+MinConfidence = Annotated[
+    float | None,
+    typer.Option(help="Least score of an event, 0 to 1; default: 0.25 for labels, any for answers."),
+]
 Top = Annotated[int | None, typer.Option(help="At most so many labels of a window, the highest.")]
 Merge = Annotated[bool, typer.Option("--merge", help="Join neighbouring windows of one label.")]
 Gap = Annotated[float, typer.Option("--merge-gap", help="Join those up to so many seconds apart, too.")]

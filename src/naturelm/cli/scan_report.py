@@ -29,7 +29,7 @@ def report(
     label_column: Annotated[
         str | None, typer.Option(help="Column of a Raven table that names what was heard.")
     ] = None,
-    min_confidence: MinConfidence = 0.25,
+    min_confidence: MinConfidence = None,
     top: Top = None,
     merge: Merge = False,
     merge_gap: Gap = 0.0,

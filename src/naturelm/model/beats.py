@@ -69,16 +69,25 @@ class BeatsModel(PreTrainedModel):
 
         return load_beats(source, *args, **kwargs)
 
-    def forward(self, input_values: Tensor, padding_mask: Tensor | None = None, **kwargs: Any) -> EarOutput:
+    def forward(
+        self,
+        input_values: Tensor,
+        padding_mask: Tensor | None = None,
+        fbank: Tensor | None = None,
+        **kwargs: Any,
+    ) -> EarOutput:
         """Hear a batch.
 
         input_values: (batch, samples) float in [-1, 1] at `config.sampling_rate`.
         padding_mask: (batch, samples) bool, True where a sample is padding; None if none is.
+        fbank: `normalised_fbank` of `input_values`, if it is made already.
 
         Returns (batch, patches, hidden_size) features, time-major: patch index = column *
         patches_per_column + row, row 0 lowest in frequency.
         """
-        return self.encode_fbank(self.normalised_fbank(input_values), padding_mask)
+        return self.encode_fbank(
+            self.normalised_fbank(input_values) if fbank is None else fbank, padding_mask
+        )
 
     def normalised_fbank(self, input_values: Tensor) -> Tensor:
         """(batch, samples) waveform to (batch, frames, mel bins) float32, scaled as in training."""

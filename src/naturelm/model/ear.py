@@ -12,7 +12,9 @@ is asked: the joint model works with any such ear, trained or frozen.
 
 An ear with labels of its own may offer `label_count` in its configuration, `label_names() -> tuple[str, ...]` and
 `label_scores(frames) -> Tensor` (..., labels); the projector can then spell out what it takes a clip for. A frozen
-ear may offer `hear(samples) -> array` (frames, hidden_size) of one clip, so that training hears where it loads.
+ear may offer `hear(samples) -> array` (frames, hidden_size) of one clip, so that training hears where it loads. One whose
+first step has no weights may offer it as `normalised_fbank(input_values) -> Tensor` (batch, frames, bins), and take what
+it gave as `fbank` in `forward`: it can then be made ahead.
 """
 
 from dataclasses import dataclass

@@ -96,17 +96,19 @@ class NatureLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         return self.language_model.get_decoder()
 
     def get_audio_features(
-        self, input_values: Tensor, input_features_mask: Tensor | None = None
+        self, input_values: Tensor, input_features_mask: Tensor | None = None, fbank: Tensor | None = None
     ) -> list[Tensor]:
         """Hear clips.
 
         input_values: (clips, samples) float in [-1, 1] at the ear's rate.
         input_features_mask: (clips, samples) bool, True where a sample is sound and not padding.
+        fbank: the ear's own `normalised_fbank` of the same `input_values`, if it has one and it is made already.
 
         Returns one (tokens, text hidden size) tensor a clip.
         """
         padding = None if input_features_mask is None else ~input_features_mask.bool()
-        return self.bridge(self.ear(input_values, padding))
+        made = {} if fbank is None else {"fbank": fbank}
+        return self.bridge(self.ear(input_values, padding, **made))
 
     def bridge(self, heard: EarOutput) -> list[Tensor]:
         """What the ear heard of some clips, as one (tokens, text hidden size) tensor a clip."""

@@ -25,6 +25,7 @@ class BestEvents:
     def __init__(self, most: int) -> None:
         self._most = most
         self._kept: dict[str, list[tuple[float, tuple[int, ...], float, str, int, Best]]] = {}
+        self._number = 0
         self.counts: Counter[str] = Counter()
         self.hours: dict[str, Counter[tuple[str, int]]] = {}
         """Label -> (day as ISO 8601, hour) -> events that begin in it; only of recordings whose time is known."""
@@ -32,6 +33,7 @@ class BestEvents:
     def add(self, scene: Scene, events: list[Event]) -> None:
         """The events of one recording."""
         for event in events:
+            self._number += 1
             self.counts[event.label] += 1
             time = moment(scene.begin, event.start)
             if time is not None:
@@ -39,7 +41,7 @@ class BestEvents:
             if self._most and (event.label in self._kept or len(self._kept) < _MOST_LABELS):
                 kept = self._kept.setdefault(event.label, [])
                 # Of equal scores the first in the order of paths and times stays, so that a rerun keeps the same.
-                place = (_inverted(event.recording), -event.start, event.question, self.counts.total())
+                place = (_inverted(event.recording), -event.start, event.question, self._number)
                 heapq.heappush(kept, (event.score, *place, Best(event, scene)))
                 if len(kept) > self._most:
                     heapq.heappop(kept)

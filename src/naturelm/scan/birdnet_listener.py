@@ -65,12 +65,16 @@ class BirdNetListener:
             "floor": self._floor,
         }
 
-    def listen(self, windows: Sequence[FloatArray]) -> list[tuple[Said, ...]]:
-        """See `Listener.listen`."""
-        return [self._said(samples) for samples in windows]
+    def prepare(self, windows: Sequence[FloatArray]) -> list[FloatArray]:
+        """See `Listener.prepare`: BirdNET makes its spectrogram itself, so what is left is to cut."""
+        return [_stretches(samples) for samples in windows]
 
-    def _said(self, samples: FloatArray) -> tuple[Said, ...]:
-        logits = (self._graph.embed(_stretches(samples)) @ self._weight.T + self._bias).max(0)
+    def listen(self, prepared: Sequence[FloatArray]) -> list[tuple[Said, ...]]:
+        """See `Listener.listen`."""
+        return [self._said(stretches) for stretches in prepared]
+
+    def _said(self, stretches: FloatArray) -> tuple[Said, ...]:
+        logits = (self._graph.embed(stretches) @ self._weight.T + self._bias).max(0)
         scores = 1 / (1 + np.exp(-logits.astype(np.float64)))
         kept = np.flatnonzero(scores >= self._floor)
         if not len(kept):

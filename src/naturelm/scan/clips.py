@@ -1,5 +1,6 @@
 """The best events as sound files to listen to."""
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ def write_clips(best: Mapping[str, Sequence[Best]], folder: Path) -> int:
     for old in folder.glob("*/*.wav"):
         if _WRITTEN.fullmatch(old.name):
             old.unlink()
-    written = 0
+    written: set[Path] = set()
     for label, events in best.items():
         place = folder / safe_name(label)
         for each in events:
@@ -33,10 +34,14 @@ def write_clips(best: Mapping[str, Sequence[Best]], folder: Path) -> int:
             except AudioError:
                 continue
             place.mkdir(parents=True, exist_ok=True)
-            name = f"{each.event.score:.3f}_{safe_name(Path(each.event.recording).stem)}_{each.event.start:.2f}s.wav"
-            sf.write(place / name, samples, each.scene.facts.sample_rate, subtype="PCM_16")
-            written += 1
-    return written
+            stem = safe_name(Path(each.event.recording).stem)
+            score, start = f"{each.event.score:.3f}", f"{each.event.start:.2f}s.wav"
+            # Recordings of one name may lie in several folders, and labels be alike but for their signs.
+            numbered = (f"{score}_{stem}{f'-{n}' if n > 1 else ''}_{start}" for n in itertools.count(1))
+            path = next(place / name for name in numbered if place / name not in written)
+            sf.write(path, samples, each.scene.facts.sample_rate, subtype="PCM_16")
+            written.add(path)
+    return len(written)
 
 
 def event_samples(
@@ -45,7 +50,7 @@ def event_samples(
     """An event's sound, (samples,) float32; sample_rate: Hz, the recording's own by default. Raises AudioError."""
     event, facts = best.event, best.scene.facts
     return read_audio(
-        event.recording,
+        facts.path,
         sample_rate=sample_rate or facts.sample_rate,
         channel=best.scene.channel,
         start=event.start,

@@ -90,6 +90,7 @@ def scan_on_cluster(
             if alone:
                 ray.shutdown()
         journal.sweep()  # what a lost worker left
+        journal.forget_missing(recordings)
         complete = all(map(journal.accounts_for, recordings))
     return ScanReport(
         done=sum(report.done for report in reports),

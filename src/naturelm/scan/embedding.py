@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from naturelm.audio.sources import FloatArray
 from naturelm.errors import NatureLMError
-from naturelm.scan.finding import Found
+from naturelm.scan.finding import Found, look_at, shown
 from naturelm.scan.journal import Failed
 from naturelm.scan.opening import BIRDNET
 from naturelm.scan.options import CutOptions, ScanError
@@ -147,7 +147,7 @@ def embed_recordings(
                 if isinstance(found, Closed):
                     done += 1
                     if found.failure:
-                        failures.append(Failed(found.recording.path, found.failure))
+                        failures.append(Failed(shown(found.recording.path), shown(found.failure)))
                     progress(done)
                     continue
                 rows += 1
@@ -167,7 +167,7 @@ def embed_recordings(
 
 def embed_example(path: Path, embedder: Embedder, window: float) -> FloatArray:
     """Embeddings of the windows of one example clip, (windows, size). NatureLMError where it holds no sound."""
-    found = Found(str(path), str(path.parent), 0, 0)
+    found = look_at(str(path), str(path.parent))
     rows, failure = [], ""
     for each in _embedded([found], embedder, CutOptions(window), False):
         if isinstance(each, Closed):
@@ -227,7 +227,7 @@ def _embedded(
         name = ""
         for item in items:
             if isinstance(item, Opened):
-                name = item.recording.path
+                name = shown(item.recording.path)
             elif isinstance(item, Piece) and item.unheard is None:
                 pieces.append(item)
             if pieces and (len(pieces) == _BATCH or isinstance(item, Closed)):

@@ -8,6 +8,7 @@ from typing import Any
 from naturelm.scan.listening import Kind
 from naturelm.scan.options import ScanError, is_no_find
 
+LEAST_OF_LABELS = 0.25
 _SLACK = 1e-6  # s; times that should be equal may differ in their last digits
 
 
@@ -15,27 +16,34 @@ _SLACK = 1e-6  # s; times that should be equal may differ in their last digits
 class EventOptions:
     """What counts as an event. These are not part of a scan: events are made anew from its scores at any time.
 
-    min_confidence: least score. top: at most so many labels of a window, the highest; None for all.
+    min_confidence: least score; None is 0.25 for labels, and any for answers, since the probability of a whole sentence is
+    low however right it is. top: at most so many labels of a window, the highest; None for all.
     merge: join windows of one label that overlap, touch or lie at most `gap` s apart. least_seconds: drop shorter
     events, after joining.
 
     Raises ScanError.
     """
 
-    min_confidence: float = 0.25
+    min_confidence: float | None = None
     top: int | None = None
     merge: bool = False
     gap: float = 0.0
     least_seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.min_confidence <= 1:
+        if self.min_confidence is not None and not 0 <= self.min_confidence <= 1:
             raise ScanError(f"--min-confidence: between 0 and 1, not {self.min_confidence:g}")
         if self.top is not None and self.top < 1:
             raise ScanError(f"--top: 1 or more, not {self.top}")
         for option, value in (("--merge-gap", self.gap), ("--min-length", self.least_seconds)):
             if not (math.isfinite(value) and value >= 0):
                 raise ScanError(f"{option}: seconds, 0 or more, not {value:g}")
+
+    def least(self, kind: str) -> float:
+        """Least score of a row of that kind."""
+        if self.min_confidence is not None:
+            return self.min_confidence
+        return LEAST_OF_LABELS if kind == Kind.LABEL else 0.0
 
 
 @dataclass(frozen=True)
@@ -89,7 +97,7 @@ def _windows(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 
 
 def _of_window(rows: list[dict[str, Any]], options: EventOptions) -> Iterator[Event]:
-    found = [row for row in rows if row["score"] is not None and row["score"] >= options.min_confidence]
+    found = [row for row in rows if row["score"] is not None and row["score"] >= options.least(row["kind"])]
     found = [row for row in found if not is_no_find(row["label"])]
     labels = sorted(
         (row for row in found if row["kind"] == Kind.LABEL), key=lambda row: (-row["score"], row["label"])

@@ -11,6 +11,7 @@ from typing import Any
 from naturelm.corpus.storage import write_text
 from naturelm.scan.best import BestEvents
 from naturelm.scan.events import EventOptions, find_events
+from naturelm.scan.finding import CLIPS
 from naturelm.scan.formats import Scene, open_table
 from naturelm.scan.journal import Failed, Journal
 from naturelm.scan.names import Format
@@ -73,7 +74,7 @@ def _export(
     rows = 0
     if scores:
         rows = join_scores([path for _, path in finished], folder / SCORES_FILE, {})
-    _write_failures(journal.failures(), folder / FAILURES_FILE)
+    _write_failures(journal.failures(finished), folder / FAILURES_FILE)
     tables = [open_table(kind, folder) for kind in dict.fromkeys(options.formats)]
     best = BestEvents(max(options.clips, _BEST_ON_PAGE if options.html else 0))
     events = 0
@@ -89,7 +90,7 @@ def _export(
     if options.clips:
         from naturelm.scan.clips import write_clips
 
-        clips = write_clips(best.top(options.clips), folder / "clips")
+        clips = write_clips(best.top(options.clips), folder / CLIPS)
     if options.html:
         from naturelm.scan.page import write_page
 

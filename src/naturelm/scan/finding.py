@@ -28,6 +28,20 @@ SUFFIXES = frozenset(
 )
 """Endings of recordings in folders, in small letters. A file that is named itself may have any."""
 GROUP_BYTES = 128 * 2**20
+JOURNAL = "journal"
+SCAN_MARK = "scan.json"
+CLIPS = "clips"
+"""In a folder of results: the folder of the journal, the file in it that makes it one, and the folder of clips."""
+
+
+def is_scan(folder: Path) -> bool:
+    """Whether it holds the results of a scan."""
+    return (folder / JOURNAL / SCAN_MARK).is_file()
+
+
+def shown(text: str) -> str:
+    """A path, or a message with one, as text that can be written as UTF-8: bytes of a name that are none as `\\xe9`."""
+    return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
 @dataclass(frozen=True, order=True)
@@ -61,10 +75,12 @@ def find_recordings(
     """The recordings that are meant, each once, in the order of their paths.
 
     paths: files and folders; folders are searched to any depth for the usual endings in any letter case, hidden
-    files left out (a Mac's `._x.wav` is no recording). lists: text files with a path a line, relative ones from
-    the list's own folder. without: a folder that is not searched, where the results go.
+    files left out (a Mac's `._x.wav` is no recording), and links to folders not followed. lists: text files with a
+    path a line, relative ones from the list's own folder. without: a folder that is not searched, where the results
+    go. Clips that a scan cut out are not searched for anywhere.
 
-    A file that is missing is kept, so that the scan reports it. ScanError: no such folder or list, nothing found.
+    What is missing, and folders that cannot be searched, are kept, so that the scan reports them. ScanError: no such
+    list, nothing found.
     """
     if not paths and not lists:
         raise ScanError("no recordings are named; give files, folders or --list")
@@ -74,10 +90,10 @@ def find_recordings(
     for path, _ in named:
         if path.is_dir():
             for file in _walk(path, hidden):
-                found.setdefault(file, _look_at(file, _absolute(path)))
+                found.setdefault(file, look_at(file, _absolute(path)))
         else:
             file = _absolute(path)
-            found.setdefault(file, _look_at(file, str(Path(file).parent)))
+            found.setdefault(file, look_at(file, str(Path(file).parent)))
     if not found:
         where = ", ".join(str(path) for path, _ in named[:3]) or "the list"
         raise ScanError(f"{where}: no recordings there; looked for {' '.join(sorted(SUFFIXES))}")
@@ -103,16 +119,20 @@ def grouped(recordings: Iterable[Found], most_bytes: int = GROUP_BYTES) -> list[
 
 
 def _walk(folder: Path, hidden: str | None) -> Iterator[str]:
-    def refuse(error: OSError) -> None:
-        raise ScanError(f"{error.filename}: cannot be searched ({error.strerror}); ask for access")
-
-    for place, folders, files in os.walk(_absolute(folder), onerror=refuse):
+    closed: list[str] = []  # such as a disk's `lost+found`; the rest is searched all the same
+    for place, folders, files in os.walk(
+        _absolute(folder), onerror=lambda error: closed.append(error.filename)
+    ):
+        own = CLIPS if is_scan(Path(place)) else None
         folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and str(Path(place) / name) != hidden
+            name
+            for name in folders
+            if not name.startswith(".") and name != own and str(Path(place) / name) != hidden
         )
         for name in sorted(files):
             if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
                 yield str(Path(place) / name)
+    yield from closed
 
 
 def _absolute(path: Path) -> str:
@@ -120,7 +140,8 @@ def _absolute(path: Path) -> str:
     return os.path.abspath(path)  # noqa: PTH100
 
 
-def _look_at(file: str, folder: str) -> Found:
+def look_at(file: str, folder: str) -> Found:
+    """The recording as it is on disk now; arguments as in `Found`."""
     try:
         state = Path(file).stat()
     except (OSError, ValueError):
@@ -130,7 +151,12 @@ def _look_at(file: str, folder: str) -> Found:
 
 def _listed(file: Path) -> list[tuple[Path, Path]]:
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ScanError(f"{file}: not a readable list ({error}); give one path a line, UTF-8") from error
-    return [(file.parent / line.strip(), file.parent) for line in lines if line.strip()]
+        # Names of files are bytes, and old disks have some that are no UTF-8.
+        text = file.read_text(encoding="utf-8-sig", errors="surrogateescape")
+    except OSError as error:
+        raise ScanError(f"{file}: not a readable list ({error.strerror}); give one path a line") from error
+    if "\0" in text:
+        raise ScanError(f"{file}: not a list of paths but a binary file; give one path a line")
+    # Not `splitlines`: a name may hold what else it takes for the end of a line.
+    lines = [line.strip(" \t\r") for line in text.split("\n")]
+    return [(file.parent / line, file.parent) for line in lines if line]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from naturelm.scan.events import Event
+from naturelm.scan.finding import shown
 from naturelm.scan.names import Format
 from naturelm.scan.options import Label
 from naturelm.scan.table import RecordingFacts
@@ -47,7 +48,7 @@ class Scene:
     @property
     def path(self) -> Path:
         """The recording's path as the tables give it."""
-        return self.name if self.relative else Path(self.facts.path)
+        return Path(shown(str(self.name) if self.relative else self.facts.path))
 
     def time(self, seconds: float) -> str:
         """Clock time of a moment of the recording, ISO 8601 to the millisecond, or ""."""
@@ -214,7 +215,7 @@ def _raven_row(scene: Scene, event: Event, number: int, before: float) -> tuple[
 
 def _kaleidoscope_row(scene: Scene, event: Event) -> tuple[object, ...]:
     path = scene.path
-    searched = "" if scene.relative else scene.facts.folder
+    searched = "" if scene.relative else shown(scene.facts.folder)
     folder = os.path.relpath(path.parent, searched or ".")
     return (
         searched,

@@ -7,7 +7,7 @@ Every file is written under another name and renamed, so that what is there is w
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +16,10 @@ from typing import Any
 import filelock
 
 from naturelm.corpus.storage import write_text
-from naturelm.scan.finding import Found
+from naturelm.scan.finding import JOURNAL, SCAN_MARK, Found, shown
 from naturelm.scan.options import ScanError, Shard
 from naturelm.scan.table import RecordingFacts, ScoreWriter, read_facts
 
-JOURNAL = "journal"
-_MARK = "scan.json"
 _VERSION = 1
 
 
@@ -43,14 +41,17 @@ class Journal:
         self._place = folder / JOURNAL
         self._done = self._place / "done"
         self._failed = self._place / "failed"
+        self._known: dict[Path, dict[str, set[Path]]] = {}
 
     @contextmanager
     def held(self, shard: Shard) -> Iterator[None]:
-        """Only one process works on a part of a scan; ScanError where another is at it."""
-        with self._locked(
-            f".scan-{shard.index}-of-{shard.count}.lock",
-            f"{self.folder}: another process is scanning into it; wait for it, or give another folder",
-        ):
+        """Only one process works on a part of a scan; ScanError where another is at it, or at a part of another cut."""
+        refusal = f"{self.folder}: another process is scanning into it; wait for it, or give another folder"
+        with self._locked(f".scan-{shard.index}-of-{shard.count}.lock", refusal):
+            for lock in self._place.glob(".scan-*-of-*.lock"):
+                if not lock.name.endswith(f"-of-{shard.count}.lock"):
+                    with self._locked(lock.name, f"{refusal} (it holds {lock.name})"):
+                        pass
             if shard.count == 1:
                 self.sweep()
             yield
@@ -74,13 +75,13 @@ class Journal:
         with self._locked(".claim.lock", f"{self.folder}: is being begun by another process", timeout=60):
             if fresh:
                 self._clear()
-            mark = self._place / _MARK
+            mark = self._place / SCAN_MARK
             if mark.is_file():
                 begun = self.begun()
                 _refuse_changes(self.folder, begun["parameters"], _plain(parameters))
                 return int(begun["batch_size"])
             if self._place.exists() and any(self._place.rglob("*.parquet")):
-                raise ScanError(f"{self._place}: its {_MARK} is missing; give another folder, or --fresh")
+                raise ScanError(f"{self._place}: its {SCAN_MARK} is missing; give another folder, or --fresh")
             self._done.mkdir(parents=True, exist_ok=True)
             self._failed.mkdir(exist_ok=True)
             begin = {
@@ -94,7 +95,7 @@ class Journal:
 
     def begun(self) -> dict[str, Any]:
         """What `scan.json` says: parameters, labels, batch_size. ScanError where there is none."""
-        mark = self._place / _MARK
+        mark = self._place / SCAN_MARK
         try:
             begun = json.loads(mark.read_text(encoding="utf-8"))
             if begun["version"] != _VERSION or not isinstance(begun["parameters"], dict):
@@ -120,18 +121,22 @@ class Journal:
     def finish(self, recording: Found, writer: ScoreWriter, facts: RecordingFacts) -> None:
         """The recording is finished; what was kept of an earlier state of the file goes."""
         writer.finish(facts)
-        for old in self._done.glob(f"{recording.path_key}-*.parquet"):
-            if old != self._file(recording):
-                old.unlink(missing_ok=True)
-        for old in self._failed.glob(f"{recording.path_key}-*.json"):
-            old.unlink(missing_ok=True)
+        self._replace(self._done, recording, self._file(recording))
+        self._replace(self._failed, recording, None)
 
     def fail(self, recording: Found, error: str) -> None:
         """Nothing of the recording could be scanned. It is tried again in the next run."""
-        for old in self._failed.glob(f"{recording.path_key}-*.json"):
-            old.unlink(missing_ok=True)
-        stated = json.dumps({"path": recording.path, "error": error}, ensure_ascii=False)
-        write_text(self._failed / f"{recording.key}.json", stated + "\n")
+        stated = json.dumps({"path": shown(recording.path), "error": shown(error)}, ensure_ascii=False)
+        path = self._failed / f"{recording.key}.json"
+        write_text(path, stated + "\n")
+        self._replace(self._failed, recording, path)
+
+    def forget_missing(self, wanted: Iterable[Found]) -> None:
+        """Drop failures of what is no longer wanted nor there: a path that was mistyped, a broken file since removed."""
+        keys = {recording.path_key for recording in wanted}
+        for path in self._failed.glob("[!.]*.json"):
+            if path.name.partition("-")[0] not in keys and not Path(_failure(path).path).exists():
+                path.unlink(missing_ok=True)
 
     def accounts_for(self, recording: Found) -> bool:
         """Whether the recording is finished, or known to be unreadable."""
@@ -142,20 +147,33 @@ class Journal:
         known = [(read_facts(path), path) for path in self._done.glob("[!.]*.parquet")]
         return sorted(known, key=lambda entry: entry[0].path)
 
-    def failures(self) -> list[Failed]:
-        """The recordings that could not be read, or not to their end, in the order of their paths."""
+    def failures(self, finished: Sequence[tuple[RecordingFacts, Path]] | None = None) -> list[Failed]:
+        """The recordings that could not be read, or not to their end, in the order of their paths.
+
+        finished: what `finished` gives, if that is known.
+        """
         found = [
-            Failed(facts.path, facts.failure, facts.seconds) for facts, _ in self.finished() if facts.failure
+            Failed(shown(facts.path), shown(facts.failure), facts.seconds)
+            for facts, _ in (self.finished() if finished is None else finished)
+            if facts.failure
         ]
-        done = {facts.path for facts, _ in self.finished()}
         for path in self._failed.glob("[!.]*.json"):
-            try:
-                failed = Failed(**json.loads(path.read_text(encoding="utf-8")))
-            except (OSError, ValueError, TypeError) as error:
-                raise ScanError(f"{path}: damaged ({error}); delete it, and scan again") from error
-            if failed.path not in done:
-                found.append(failed)
+            found.append(_failure(path))
         return sorted(set(found), key=lambda failed: failed.path)
+
+    def _replace(self, place: Path, recording: Found, new: Path | None) -> None:
+        """Remove what else `place` holds of the recording's path. Whoever holds a part alone writes of its recordings."""
+        if place not in self._known:
+            # Once, since listing a folder of a hundred thousand files for each of them would take hours.
+            known: dict[str, set[Path]] = {}
+            for path in place.glob("[!.]*"):
+                known.setdefault(path.name.partition("-")[0], set()).add(path)
+            self._known[place] = known
+        for old in self._known[place].pop(recording.path_key, set()):
+            if old != new:
+                old.unlink(missing_ok=True)
+        if new is not None:
+            self._known[place][recording.path_key] = {new}
 
     def _file(self, recording: Found) -> Path:
         return self._done / f"{recording.key}.parquet"
@@ -163,12 +181,13 @@ class Journal:
     def sweep(self) -> None:
         """Remove what a killed process left half-written; for whoever holds the whole scan, with nobody at work."""
         for place in (self._place, self._done, self._failed, self.folder):
-            for pattern in (".*.tmp", f".{_MARK}.*", ".*.json.*"):
+            for pattern in (".*.tmp", f".{SCAN_MARK}.*", ".*.json.*"):
                 for path in place.glob(pattern):
                     path.unlink(missing_ok=True)
 
     def _clear(self) -> None:
-        (self._place / _MARK).unlink(missing_ok=True)  # first: what is left half-cleared is then no scan
+        self._known.clear()
+        (self._place / SCAN_MARK).unlink(missing_ok=True)  # first: what is left half-cleared is then no scan
         for place in (self._done, self._failed):
             if place.exists():
                 shutil.rmtree(place)
@@ -189,6 +208,13 @@ class Journal:
             yield
         finally:
             lock.release()
+
+
+def _failure(path: Path) -> Failed:
+    try:
+        return Failed(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ScanError(f"{path}: damaged ({error}); delete it, and scan again") from error
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 from naturelm.audio.sources import FloatArray
 from naturelm.scan.options import Label
@@ -56,13 +56,28 @@ class Listener(Protocol):
     @property
     def identity(self) -> Mapping[str, object]: ...
 
-    def listen(self, windows: Sequence[FloatArray]) -> list[tuple[Said, ...]]:
-        """What there is to say of each window.
+    def prepare(self, windows: Sequence[FloatArray]) -> Any:
+        """What can be made of windows ahead of the model, such as their filter bank, in whatever form `listen` takes.
 
         windows: (samples,) float32 at `sample_rate`, of unlike lengths where one is a recording's end, none all
-        zeros. Raises OutOfMemory, and NatureLMError where nothing can be heard at all.
+        zeros. Called in another thread, while `listen` is at work on earlier ones. Raises OutOfMemory.
         """
         ...
+
+    def listen(self, prepared: Any) -> list[tuple[Said, ...]]:
+        """What there is to say of each window of those that were prepared together.
+
+        Raises OutOfMemory, and NatureLMError where nothing can be heard at all.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Windows that are heard together. made: by `Listener.prepare`, None where there was no room to do it ahead."""
+
+    windows: Sequence[FloatArray]
+    made: Any
 
 
 class Listening:
@@ -72,15 +87,32 @@ class Listening:
         self.listener = listener
         self.batch_size = batch_size
 
-    def listen(self, windows: Sequence[FloatArray]) -> list[tuple[Said, ...]]:
-        """As `Listener.listen`; OutOfMemory only where one window alone does not fit."""
-        said: list[tuple[Said, ...]] = []
-        while len(said) < len(windows):
-            part = windows[len(said) : len(said) + self.batch_size]
+    def prepare(self, windows: Sequence[FloatArray]) -> list[Prepared]:
+        """The windows in parts of the size that fits, made ready; in any thread."""
+        return [self._prepared(part) for part in self._parts(windows)]
+
+    def listen(self, parts: Sequence[Prepared]) -> list[tuple[Said, ...]]:
+        """What is said of each window, in order; OutOfMemory only where one window alone does not fit."""
+        return [said for part in parts for said in self._listen(part)]
+
+    def _prepared(self, windows: Sequence[FloatArray]) -> Prepared:
+        try:
+            return Prepared(windows, self.listener.prepare(windows))
+        except OutOfMemory:
+            return Prepared(windows, None)
+
+    def _listen(self, part: Prepared) -> list[tuple[Said, ...]]:
+        windows = part.windows
+        if len(windows) <= self.batch_size:
             try:
-                said += self.listener.listen(part)
+                made = self.listener.prepare(windows) if part.made is None else part.made
+                return self.listener.listen(made)
             except OutOfMemory:
-                if len(part) == 1:
+                if len(windows) == 1:
                     raise
-                self.batch_size = max(1, len(part) // 2)
-        return said
+                self.batch_size = max(1, len(windows) // 2)
+        return self.listen([Prepared(smaller, None) for smaller in self._parts(windows)])
+
+    def _parts(self, windows: Sequence[FloatArray]) -> list[Sequence[FloatArray]]:
+        size = self.batch_size
+        return [windows[first : first + size] for first in range(0, len(windows), size)]

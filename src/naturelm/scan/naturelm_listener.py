@@ -1,6 +1,7 @@
 """NatureLM as the engine of a scan: labels scored in one pass, questions answered, over one hearing of each window."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -59,9 +60,15 @@ class NatureLMListener:
             "max_new_tokens": self._options.max_new_tokens,
         }
 
-    def listen(self, windows: Sequence[FloatArray]) -> list[tuple[Said, ...]]:
-        """See `Listener.listen`."""
+    def prepare(self, windows: Sequence[FloatArray]) -> list[Clip]:
+        """See `Listener.prepare`: the ear's filter bank."""
         clips = [Clip(samples, end=len(samples) / self.sample_rate) for samples in windows]
+        with _memory():
+            return self._model.prepare(clips)
+
+    def listen(self, prepared: Sequence[Clip]) -> list[tuple[Said, ...]]:
+        """See `Listener.listen`."""
+        clips = prepared
         queries = []
         for clip in clips:
             if self._choices:
@@ -70,14 +77,8 @@ class NatureLMListener:
         # All windows are heard, and all their questions answered, at once.
         self._model.batch_size = max(1, len(clips))
         try:
-            answers = self._model.answer(queries, self._options)
-        except torch.OutOfMemoryError as error:
-            raise _no_room(error) from error
-        except RuntimeError as error:
-            # So a CPU says it.
-            if "not enough memory" not in str(error) and "can't allocate memory" not in str(error):
-                raise
-            raise _no_room(error) from error
+            with _memory():
+                answers = self._model.answer(queries, self._options)
         finally:
             # A window comes once: what was heard of it serves its own questions alone.
             self._model.clear_cache()
@@ -101,7 +102,7 @@ class NatureLMListener:
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         try:
-            self.listen([noise.astype(np.float32)] * _TRIED_ON_GPU)
+            self.listen(self.prepare([noise.astype(np.float32)] * _TRIED_ON_GPU))
         except OutOfMemory:
             return 1
         each = max(1, torch.cuda.max_memory_allocated(device) - before) / _TRIED_ON_GPU
@@ -110,7 +111,21 @@ class NatureLMListener:
         return int(min(max(1, _SHARE_OF_MEMORY * free // each), _MOST_ON_GPU))
 
 
+@contextmanager
+def _memory() -> Iterator[None]:
+    """Whatever says that there is no memory left says so in one way."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise _no_room(error) from error
+    except RuntimeError as error:
+        # So a CPU says it.
+        if "not enough memory" not in str(error) and "can't allocate memory" not in str(error):
+            raise
+        raise _no_room(error) from error
+
+
 def _no_room(error: Exception) -> OutOfMemory:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    return OutOfMemory(" ".join(str(error).split())[:200])
+    return OutOfMemory(" ".join(str(error).split())[:200] or "out of memory")

@@ -13,7 +13,7 @@ import numpy as np
 from naturelm.audio import audio_info, iter_windows
 from naturelm.audio.sources import FloatArray, open_recording
 from naturelm.errors import AudioError
-from naturelm.scan.finding import Found
+from naturelm.scan.finding import Found, look_at
 from naturelm.scan.listening import Kind
 from naturelm.scan.options import CutOptions
 from naturelm.scan.times import header_time
@@ -70,8 +70,16 @@ def read_groups(
             except AudioError as error:
                 yield Closed(recording, str(error))
             else:
-                yield Closed(recording, "")
+                yield Closed(recording, _changed(recording))
         yield GroupEnd()
+
+
+def _changed(recording: Found) -> str:
+    """Why what was heard may not be what is there now; "" if it is."""
+    if recording.size < 0 or look_at(recording.path, recording.folder) == recording:
+        return ""
+    # Such as one that a recorder, or a copy to the disk, has not finished yet.
+    return f"{recording.path}: was changed after the scan had begun; run the same command again"
 
 
 def _read(recording: Found, cut: CutOptions, sample_rate: int) -> Iterator[Opened | Piece]:
@@ -119,13 +127,31 @@ def _unheard(samples: FloatArray, gate_db: float | None) -> Kind | None:
     return None
 
 
+def batches(
+    items: Iterable[Opened | Piece | Closed | GroupEnd], size: int
+) -> Iterator[list[Opened | Piece | Closed]]:
+    """The items, in order, in lists with at most `size` windows to listen to, of one group each."""
+    waiting: list[Opened | Piece | Closed] = []
+    heard = 0
+    for item in items:
+        if not isinstance(item, GroupEnd):
+            waiting.append(item)
+            heard += isinstance(item, Piece) and item.unheard is None
+        # Where there is nothing to listen to, nothing is waited for.
+        if waiting and (isinstance(item, GroupEnd) or heard == size or (heard == 0 and len(waiting) >= size)):
+            yield waiting
+            waiting, heard = [], 0
+    if waiting:
+        yield waiting
+
+
 class _Failure(Generic[Item]):
     def __init__(self, error: BaseException) -> None:
         self.error = error
 
 
 @contextmanager
-def ahead(items: Iterator[Item], most: int) -> Iterator[Iterator[Item]]:
+def ahead(items: Iterator[Item], most: int, name: str = "decoding") -> Iterator[Iterator[Item]]:
     """The items, made in another thread, at most so many before they are taken; the thread ends with the block."""
     waiting: queue.Queue[Item | _Failure[Item] | None] = queue.Queue(maxsize=most)
     stopped = threading.Event()
@@ -153,7 +179,7 @@ def ahead(items: Iterator[Item], most: int) -> Iterator[Iterator[Item]]:
                 raise item.error
             yield item
 
-    thread = threading.Thread(target=make, name="decoding", daemon=True)
+    thread = threading.Thread(target=make, name=name, daemon=True)
     thread.start()
     try:
         yield take()

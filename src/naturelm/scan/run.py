@@ -2,16 +2,16 @@
 
 import importlib.metadata
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from naturelm.scan.finding import Found, grouped
 from naturelm.scan.journal import Journal
-from naturelm.scan.listening import Kind, Listener, Listening, OutOfMemory
+from naturelm.scan.listening import Kind, Listener, Listening, OutOfMemory, Prepared, Said
 from naturelm.scan.options import CutOptions, ScanError, Shard
-from naturelm.scan.reading import Closed, GroupEnd, Opened, Piece, ahead, read_groups
+from naturelm.scan.reading import Closed, GroupEnd, Opened, Piece, ahead, batches, read_groups
 from naturelm.scan.table import RecordingFacts, ScoreWriter
 
 
@@ -19,7 +19,8 @@ from naturelm.scan.table import RecordingFacts, ScoreWriter
 class Progress:
     """How far a scan has come.
 
-    recordings, size: finished in this run, and their bytes; of_recordings, of_size: to be done in this run.
+    recordings: finished in this run; size: bytes of theirs, and of the one at work as far as it has come;
+    of_recordings, of_size: to be done in this run.
     seconds: of sound, listened to or skipped, in this run; elapsed: s since the run began.
     """
 
@@ -87,6 +88,7 @@ def scan_recordings(
         size = journal.claim(scan_parameters(listener, cut), labels, size, fresh=fresh)
         groups = grouped(recordings)[shard.index - 1 :: shard.count]
         report = scan_groups(groups, listener, cut, journal, size, stop=stop, progress=progress)
+        journal.forget_missing(recordings)
     return replace(report, complete=all(map(journal.accounts_for, recordings)))
 
 
@@ -141,45 +143,38 @@ class _Run:
         # Where the batch has a say in the last digits, a group that was not finished is heard whole once more.
         alike = listening.listener.alike
         self._groups = [m if alike else g for g, m in zip(groups, missing, strict=True) if m]
-        self._waiting: list[tuple[_Open, Piece | Closed]] = []
-        self._heard = 0
+        self._current: _Open | None = None
         self._began = time.monotonic()
         self._done = self._failed = self._windows = self._unheard = self._size = 0
+        self._of_size = sum(max(recording.size, 0) for recording in self._missing)
         self._seconds = 0.0
 
     def go(self, cut: CutOptions) -> ScanReport:
-        """Do it."""
-        current: _Open | None = None
-        last: _Open | None = None  # the one to finish, once told to stop
+        """Do it: one thread reads, one makes ready, and this one listens and writes down."""
         stopping = self._stop()
         items = read_groups([] if stopping else self._groups, cut, self._listening.listener.sample_rate)
         try:
-            with ahead(items, 2 * self._batch_size + 2) as pieces:
-                for item in pieces:
-                    if isinstance(item, Opened):
-                        current = _Open(item, self._journal if item.recording in self._missing else None)
-                    elif isinstance(item, GroupEnd):
-                        self._flush()
-                    elif current is None or (
-                        isinstance(item, Closed) and item.recording != current.opened.recording
-                    ):
-                        self._fail(item)  # it could not even be opened
-                        continue
-                    else:
-                        self._take(current, item)
+            with (
+                ahead(items, 2 * self._batch_size + 2) as read,
+                ahead(self._prepared(read), 1, "preparing") as batches_ready,
+            ):
+                for batch, prepared in batches_ready:
+                    said = iter(self._listening.listen(prepared))
+                    for item in batch:
+                        self._take(item, said)
+                        if stopping and self._current is None:
+                            break
+                    self._report()
                     stopping = stopping or self._stop()
-                    last = last or (current if stopping else None)
-                    if last is not None and last.closed:
+                    if stopping and self._current is None:
                         break
         except OutOfMemory as error:
             raise ScanError(
                 f"{error}; not even one window fits into memory: ask for shorter ones (--window), or use another --device"
             ) from error
         finally:
-            for opened, _ in self._waiting:
-                opened.discard()
-            if current is not None:
-                current.discard()
+            if self._current is not None:
+                self._current.discard()
         return ScanReport(
             done=self._done,
             failed=self._failed,
@@ -192,36 +187,35 @@ class _Run:
             complete=False,
         )
 
-    def _take(self, current: "_Open", item: Piece | Closed) -> None:
-        self._waiting.append((current, item))
-        if isinstance(item, Piece) and item.unheard is None:
-            self._heard += 1
-            if self._heard == self._batch_size:
-                self._flush()
-        elif self._heard == 0:
-            self._flush()  # nothing is waited for
+    def _prepared(
+        self, items: Iterator[Opened | Piece | Closed | GroupEnd]
+    ) -> Iterator[tuple[list[Opened | Piece | Closed], list[Prepared]]]:
+        for batch in batches(items, self._batch_size):
+            heard = [i.samples for i in batch if isinstance(i, Piece) and i.unheard is None]
+            yield batch, self._listening.prepare(heard)
 
-    def _flush(self) -> None:
-        """Listen to what is waiting, and write it down in its order."""
-        batch = [i.samples for _, i in self._waiting if isinstance(i, Piece) and i.unheard is None]
-        said = iter(self._listening.listen(batch))
-        waiting, self._waiting, self._heard = self._waiting, [], 0
-        for opened, item in waiting:
-            if isinstance(item, Closed):
-                self._close(opened, item)
-                continue
-            opened.windows += 1
-            opened.seconds = item.end
-            if item.unheard is not None:
-                opened.unheard += 1
-                opened.skip(item, item.unheard)
+    def _take(self, item: Opened | Piece | Closed, said: Iterator[tuple[Said, ...]]) -> None:
+        """Write one item down; said: of the windows that are still to come."""
+        current = self._current
+        if isinstance(item, Opened):
+            self._current = _Open(item, self._journal if item.recording in self._missing else None)
+        elif isinstance(item, Closed):
+            if current is None:
+                self._fail(item)  # it could not even be opened
             else:
-                opened.add(item, next(said))
+                self._close(current, item)
+            self._current = None
+        elif current is not None:
+            current.windows += 1
+            current.seconds = item.end
+            if item.unheard is not None:
+                current.unheard += 1
+                current.skip(item, item.unheard)
+            else:
+                current.add(item, next(said))
             self._seconds += item.end - item.start
-        self._report()
 
     def _close(self, opened: "_Open", closed: Closed) -> None:
-        opened.closed = True
         if opened.windows == 0:
             opened.discard()
             self._fail(closed)
@@ -250,8 +244,7 @@ class _Run:
             self._unheard += opened.unheard
             self._size += max(found.size, 0)
 
-    def _fail(self, item: Piece | Closed) -> None:
-        assert isinstance(item, Closed)
+    def _fail(self, item: Closed) -> None:
         if item.recording in self._missing:
             self._journal.fail(item.recording, item.failure)
             self._failed += 1
@@ -262,8 +255,8 @@ class _Run:
             Progress(
                 recordings=self._done + self._failed,
                 of_recordings=len(self._missing),
-                size=self._size,
-                of_size=sum(max(recording.size, 0) for recording in self._missing),
+                size=self._size + (0 if self._current is None else self._current.bytes_done),
+                of_size=self._of_size,
                 seconds=self._seconds,
                 elapsed=time.monotonic() - self._began,
             )
@@ -277,8 +270,15 @@ class _Open:
         self.opened = opened
         self.windows = self.unheard = 0
         self.seconds = 0.0
-        self.closed = False
         self.writer: ScoreWriter | None = None if journal is None else journal.writer(opened.recording)
+
+    @property
+    def bytes_done(self) -> int:
+        """Its share of bytes up to here, if its length is known and it counts."""
+        duration = self.opened.duration
+        if self.writer is None or not duration:
+            return 0
+        return round(max(self.opened.recording.size, 0) * min(1.0, self.seconds / duration))
 
     def add(self, piece: Piece, said: Any) -> None:
         if self.writer is not None:

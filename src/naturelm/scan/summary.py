@@ -9,6 +9,7 @@ from naturelm.scan.agreement import LabelAgreement, agreement
 from naturelm.scan.annotations import Annotation, read_annotations
 from naturelm.scan.events import Event, EventOptions, find_events
 from naturelm.scan.export import rows_of
+from naturelm.scan.finding import shown
 from naturelm.scan.journal import Journal
 from naturelm.scan.options import ScanError
 
@@ -36,7 +37,7 @@ def summarise(folder: Path, options: EventOptions) -> Summary:
     return Summary(
         model=str(begun["parameters"].get("model", "")),
         recordings=len(finished),
-        failures=len(journal.failures()),
+        failures=len(journal.failures(finished)),
         hours=sum(facts.seconds for facts, _ in finished) / 3600,
         windows=sum(facts.windows for facts, _ in finished),
         unheard=sum(facts.unheard for facts, _ in finished),
@@ -85,7 +86,7 @@ def compare(
 
 def _recording_of(file: Path, named: str, recordings: Sequence[str]) -> str:
     if named:
-        fitting = [path for path in recordings if Path(path).name == Path(named).name]
+        fitting = [path for path in recordings if shown(Path(path).name) == Path(named).name]
     else:
         fitting = [
             path for path in recordings if file.name.startswith((Path(path).name, f"{Path(path).stem}."))

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from naturelm.scan.finding import shown
 from naturelm.scan.listening import Kind, Said
 from naturelm.scan.options import ScanError
 
@@ -54,7 +55,7 @@ class ScoreWriter:
 
     def __init__(self, path: Path, recording: str) -> None:
         self._path = path
-        self._recording = recording
+        self._recording = shown(recording)
         self._temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
         self._writer = pq.ParquetWriter(self._temporary, SCORES, compression="zstd")
         self._rows: list[tuple[int, float, float, str, str, str | None, float | None]] = []
@@ -131,13 +132,23 @@ def join_scores(parts: list[Path], out: Path, metadata: Mapping[str, str]) -> in
     rows = 0
     try:
         with pq.ParquetWriter(temporary, SCORES, compression="zstd") as writer:
-            for part in parts:
-                for table in read_scores(part):
-                    # As read, dictionaries are of each file's own; unified, the schema stays one.
-                    writer.write_table(table.cast(SCORES).unify_dictionaries(), _ROWS_PER_GROUP)
-                    rows += len(table)
+            waiting: list[pa.Table] = []
+            for table in (table for part in parts for table in read_scores(part)):
+                # A row group for each of a hundred thousand recordings would be more of index than of scores.
+                if waiting and sum(map(len, waiting)) + len(table) > _ROWS_PER_GROUP:
+                    writer.write_table(_joined(waiting))
+                    waiting = []
+                waiting.append(table)
+                rows += len(table)
+            if waiting:
+                writer.write_table(_joined(waiting))
             writer.add_key_value_metadata(dict(metadata))
         temporary.replace(out)
     finally:
         temporary.unlink(missing_ok=True)
     return rows
+
+
+def _joined(tables: list[pa.Table]) -> pa.Table:
+    # As read, dictionaries are of each file's own; unified, the schema stays one.
+    return pa.concat_tables([table.cast(SCORES) for table in tables]).unify_dictionaries().combine_chunks()

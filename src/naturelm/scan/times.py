@@ -1,8 +1,9 @@
 """When a recording was made: from its name or its header, as recorders of wildlife write them.
 
 Names: `20240131_053000.WAV` (AudioMoth), `5E90A4D4.WAV` (first AudioMoths: seconds since 1970 in hexadecimal),
-`SITE_20240131_053000.wav` and `SITE_0+1_20240131_053000.wav` (Song Meter), `2024-01-31T05:30:00Z`,
-`2024-01-31_05-30-00`, `20240131T053000+0100` and their like. Headers: AudioMoth's comment, GUANO, Broadcast Wave.
+`SITE_20240131_053000.wav`, `SITE_0+1_20240131_053000.wav` and, where a sound set it off, `SITE_20240131$053000.wav` (Song
+Meter), `5678.240131053000.wav` (SoundTrap), `2024-01-31T05:30:00Z`, `2024-01-31_05-30-00`, `20240131T053000+0100` (BAR)
+and their like. Headers: AudioMoth's comment, GUANO, Broadcast Wave.
 """
 
 import re
@@ -15,9 +16,12 @@ from naturelm.scan.options import ScanError
 
 _STAMP = re.compile(
     r"(?<!\d)(?P<year>(?:19|20)\d\d)(?P<dash>[-.]?)(?P<month>\d\d)(?P=dash)(?P<day>\d\d)"
-    r"[ T_-]?"
+    r"[ T_$-]?"
     r"(?P<hour>\d\d)(?P<colon>[-:.]?)(?P<minute>\d\d)(?P=colon)(?P<second>\d\d)(?!\d)"
     r"(?:[.,]\d+)?(?P<zone>Z|[+-]\d\d:?\d\d)?(?!\d)"
+)
+_SOUNDTRAP = re.compile(
+    r"\d{3,}\.(?P<year>\d\d)(?P<month>\d\d)(?P<day>\d\d)(?P<hour>\d\d)(?P<minute>\d\d)(?P<second>\d\d)"
 )
 _HEXADECIMAL = re.compile(r"[0-9A-F]{8}")
 _AUDIOMOTH = re.compile(
@@ -82,6 +86,9 @@ def _from_name(name: str) -> datetime | None:
         time = _time_of(match)
         if time is not None:
             return time
+    soundtrap = _SOUNDTRAP.fullmatch(stem)
+    if soundtrap is not None:
+        return _time_of(soundtrap)
     if _HEXADECIMAL.fullmatch(stem.upper()):
         seconds = int(stem, 16)
         # AudioMoths exist since 2017; a number beyond 2030 is somebody's serial number.
@@ -92,11 +99,13 @@ def _from_name(name: str) -> datetime | None:
 
 def _time_of(match: re.Match[str]) -> datetime | None:
     parts = [int(match[part]) for part in ("year", "month", "day", "hour", "minute", "second")]
+    if parts[0] < 100:
+        parts[0] += 2000
     try:
         time = datetime(*parts)  # type: ignore[arg-type]
     except ValueError:
         return None
-    zone = match["zone"]
+    zone = match.groupdict().get("zone")
     return time if zone is None else time.replace(tzinfo=parse_time_zone(zone))
 
 

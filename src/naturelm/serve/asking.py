@@ -78,6 +78,7 @@ class Ticket:
         self._reply: asyncio.Future[Reply] = self._loop.create_future()
         self._pieces: asyncio.Queue[Piece | None] = asyncio.Queue()
         self._written: list[int] = []
+        self._tokens_told = 0
         self._told = ""
 
     async def reply(self) -> Reply:
@@ -118,11 +119,18 @@ class Ticket:
         if not self.asked.stream or self.unwanted:
             return
         self._written.append(token)
+        if len(self._written) <= self._tokens_told:
+            return
+        self._tokens_told += 1
         text = self._model.processor.decode_answer(self._written)
         # A character of several tokens is told once it is whole.
         new = text[len(self._told) :] if text.startswith(self._told) and not text.endswith("\ufffd") else ""
         self._told += new
         self._tell(Piece(new, self._model.processor.decode_token(token), log_prob))
+
+    def begin_again(self) -> None:
+        """It is asked once more; what has been told already is not told again."""
+        self._written.clear()
 
     def finish(self, reply: Reply) -> None:
         """It is answered."""
@@ -173,8 +181,17 @@ class Asker:
     Between `start` and `close` all of it may be used from any event loop; the model belongs to its thread.
     """
 
-    def __init__(self, model: NatureLM, options: QueueOptions, limits: Limits, meter: Meter) -> None:
+    def __init__(
+        self,
+        model: NatureLM,
+        options: QueueOptions,
+        limits: Limits,
+        meter: Meter,
+        *,
+        log_content: bool = False,
+    ) -> None:
         self.model = model
+        self._log_content = log_content
         self.options = options
         self._limits = limits
         self._meter = meter
@@ -280,6 +297,7 @@ class Asker:
         """Whether the model can take it; where not, its asker is told."""
         asked = ticket.asked
         try:
+            _check_text((asked.query.question, *asked.query.choices))
             tokens = self.model.prompt_tokens(asked.query)
             most = min(
                 self._limits.question_tokens + self.model.sound_tokens(asked.query),
@@ -294,6 +312,10 @@ class Asker:
             return False
         except NatureLMError as error:
             ticket.fail(RequestFault(Fault.INVALID, str(error)))
+            return False
+        except Exception:  # others must not suffer from it
+            log.exception("a question could not be read")
+            ticket.fail(RequestFault(Fault.INTERNAL, "the model failed at this question"))
             return False
         return True
 
@@ -311,6 +333,7 @@ class Asker:
         except Exception as error:  # of the model, out of memory too: others must not suffer from it
             if len(tickets) > 1:
                 for ticket in tickets:
+                    ticket.begin_again()
                     self._answer([ticket])
                 return
             log.exception("a question could not be answered")
@@ -325,7 +348,18 @@ class Asker:
             return
         for ticket, reply in zip(tickets, replies, strict=True):
             ticket.finish(reply)
+            if self._log_content:
+                log.info("asked %r, answered %r", ticket.asked.query.question, reply.answer.text)
         self._meter.answered(replies, time.monotonic() - began)
 
     def _reply(self, answer: Answer) -> Reply:
         return Reply(answer, tuple(self.model.processor.decode_token(token) for token in answer.token_ids))
+
+
+def _check_text(texts: Sequence[str]) -> None:
+    """RequestFault for half a character, which JSON can spell and no tokenizer takes."""
+    try:
+        for text in texts:
+            text.encode()
+    except UnicodeEncodeError:
+        raise RequestFault(Fault.INVALID, "the text is not proper Unicode; send whole characters") from None

@@ -4,8 +4,9 @@ import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from naturelm.answer.results import GenerationOptions
 from naturelm.model.registry import DEFAULT_MODEL
-from naturelm.serve.faults import ServeError
+from naturelm.serve.faults import Fault, RequestFault, ServeError
 
 MIB = 2**20
 
@@ -16,7 +17,7 @@ class Limits:
 
     body_bytes: of a request. clip_seconds: of one decoded clip of a question, at most what the model takes.
     items: of one request to /predict. audios: clips of one question. question_chars, question_tokens: of one question.
-    new_tokens: of one answer. choices: labels of a closed set. recording_seconds: of a long recording on the web page.
+    new_tokens, beams: of one answer. choices: labels of a closed set. recording_seconds: of a long recording on the web page.
     """
 
     body_bytes: int = 64 * MIB
@@ -26,6 +27,7 @@ class Limits:
     question_chars: int = 16_000
     question_tokens: int = 2_000
     new_tokens: int = 512
+    beams: int = 8
     choices: int = 1_000
     recording_seconds: float = 3_600.0
 
@@ -70,6 +72,10 @@ class Access:
     def __post_init__(self) -> None:
         if self.api_key is not None and len(self.api_key) < 8:
             raise ServeError("the API key is shorter than 8 characters; take a longer one")
+        if self.api_key is not None and not (self.api_key.isascii() and self.api_key.isprintable()):
+            raise ServeError(
+                "the API key has other characters than printable ASCII, which no header can hold"
+            )
         for folder in self.folders:
             if not folder.is_dir():
                 raise ServeError(f"--allow-dir {folder}: is not a folder")
@@ -84,13 +90,15 @@ class Access:
 class ServeOptions:
     """A whole server.
 
-    model, llm, device: as `NatureLM.from_pretrained` takes them. open_to_all: whether it may listen on other hosts
-    than loopback without an API key. web: whether there is a page. log_content: whether questions and answers go to the log.
+    model, llm, device: as `NatureLM.from_pretrained` takes them. cache_mib: for what was heard. open_to_all: whether
+    it may listen on other hosts than loopback without an API key. web: whether there is a page. log_content:
+    whether questions and answers go to the log.
     """
 
     model: str = DEFAULT_MODEL
     llm: str | None = None
     device: str | None = None
+    cache_mib: int = 512
     host: str = "127.0.0.1"
     port: int = 8000
     web: bool = False
@@ -118,3 +126,19 @@ class ServeOptions:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+
+def check_options(options: GenerationOptions, choices: int, limits: Limits) -> None:
+    """RequestFault where an answer is asked for that takes more than the limits allow."""
+    if options.max_new_tokens > limits.new_tokens:
+        raise RequestFault(
+            Fault.TOO_LARGE, f"{options.max_new_tokens} tokens of answer; at most {limits.new_tokens}"
+        )
+    if options.num_beams > limits.beams:
+        raise RequestFault(Fault.TOO_LARGE, f"{options.num_beams} beams; at most {limits.beams}")
+    if abs(options.merging_alpha) > 10:
+        raise RequestFault(Fault.INVALID, "merging_alpha: from -10 to 10; 1 is as trained")
+    if not 0 <= options.seed < 2**63:
+        raise RequestFault(Fault.INVALID, "seed: from 0 to 2^63 - 1")
+    if choices > limits.choices:
+        raise RequestFault(Fault.TOO_LARGE, f"{choices} choices; at most {limits.choices}")

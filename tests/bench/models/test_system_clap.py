@@ -8,17 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import (
-    ClapAudioConfig,
-    ClapConfig,
-    ClapFeatureExtractor,
-    ClapModel,
-    ClapProcessor,
-    ClapTextConfig,
-)
+from transformers import ClapModel, ClapProcessor
 
 from bench.models.bench_items import an_item, same_in_any_order_and_batch, tone
-from bench.models.tiny_texts import byte_tokenizer
+from bench.models.tiny_clap import save_clap
 from naturelm.bench.models.clap import ClapOptions, ClapSystem
 from naturelm.bench.models.deciding import UnanswerableError
 from naturelm.bench.models.registry import Surroundings, open_registered
@@ -28,36 +21,9 @@ RATE = 48_000
 LABELS = ("Owl", "Dog", "Sea_lion")
 
 
-def save(folder: Path, fusion: bool) -> Path:
-    torch.manual_seed(1)
-    tokenizer = byte_tokenizer(
-        ["<s>", "<pad>", "</s>"], bos_token="<s>", pad_token="<pad>", eos_token="</s>", model_max_length=120
-    )
-    text = ClapTextConfig(
-        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
-        max_position_embeddings=128,
-    )  # fmt: skip
-    audio = ClapAudioConfig(
-        spec_size=64, patch_embeds_hidden_size=8, depths=(1, 1), num_attention_heads=(2, 2), num_hidden_layers=2,
-        hidden_size=16, window_size=4, num_mel_bins=16, enable_fusion=fusion, fusion_type="aff_2d" if fusion else None,
-        aff_block_r=2,
-    )  # fmt: skip
-    model = ClapModel(ClapConfig(text_config=text, audio_config=audio, projection_dim=12)).eval()
-    for parameter in model.parameters():
-        if parameter.ndim > 1:  # larger than usual, so that clips and sentences differ
-            torch.nn.init.normal_(parameter, std=0.5)
-    model.logit_scale_a.data.fill_(3.0)
-    model.save_pretrained(folder)
-    extractor = ClapFeatureExtractor(
-        feature_size=16, max_length_s=1, truncation="fusion" if fusion else "rand_trunc", hop_length=480
-    )
-    ClapProcessor(extractor, tokenizer).save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture(scope="module", params=[False, True], ids=["rand_trunc", "fusion"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save(tmp_path_factory.mktemp("clap"), request.param)
+    return save_clap(tmp_path_factory.mktemp("clap"), fusion=request.param)
 
 
 def test_answers_are_the_same_in_any_batch_and_each_time(folder: Path) -> None:

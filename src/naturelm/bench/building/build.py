@@ -102,6 +102,8 @@ def build_beans_zero(
         raise BuildError(
             f"{sources.beans}: no such folder; give the data folder of the prepared BEANS data sets"
         )
+    if out.exists() and not out.is_dir():
+        raise BuildError(f"{out}: is a file; give a folder for the data")
     archives = read_archives(sources.archives(), sources.captions)
     plans = [(of, _plan(sources, archives, of, seed)) for of in facts]
     total, done = sum(len(plan.rows) for _, plan in plans), 0

@@ -11,7 +11,9 @@ attribute `info` of type `ModelInfo` is named by it.
 """
 
 import importlib
+import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -35,7 +37,7 @@ class CallableSystem:
 
     @classmethod
     def named(cls, name: str) -> "CallableSystem":
-        """name: `module:function`; the module is imported as Python finds it. Raises SystemFault if that fails."""
+        """name: `module:function`, of a module that is installed or in the current folder. Raises SystemFault."""
         return cls(_imported(name), name)
 
     @property
@@ -68,11 +70,15 @@ def _imported(name: str) -> Answerer:
     if not _NAME.fullmatch(name):
         raise SystemFault(f"{name!r} names no function; write it as module:function")
     module_name, _, path = name.partition(":")
+    here = os.getcwd()  # noqa: PTH109  # as it stands in sys.path
+    if here not in sys.path:
+        # Last, so that a file here that is called like an installed package does not take its place.
+        sys.path.append(here)
     try:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise SystemFault(
-            f"{name}: no module {error.name!r} is installed; put its folder into PYTHONPATH"
+            f"{name}: no module {error.name!r} here or installed; go to its folder, or put that into PYTHONPATH"
         ) from error
     except Exception as error:  # whatever the module does when it is imported
         raise SystemFault(f"{name}: {module_name} cannot be imported ({one_line(error)})") from error

@@ -35,16 +35,14 @@ the URL that was given is asked, whatever it redirects to.
 """
 
 import base64
-import contextlib
 import io
 import json
 import math
-import socket
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -55,6 +53,7 @@ from naturelm.bench.models.base import BenchAnswer, BenchItem, ModelInfo
 from naturelm.bench.models.deciding import SystemFault, one_line
 from naturelm.bench.models.sounds import heard
 from naturelm.corpus.recordings import FloatArray
+from naturelm.transfer import TooMuchSent, read_limited, time_limit
 
 CONTRACT = "predictions_v1"
 PAYLOAD_TYPE = "base64_wav"
@@ -65,7 +64,6 @@ _TEXTS = ("name", "model", "model_revision")
 _ENVELOPE = frozenset({"schema_version", "responses"})
 _RESPONSE = frozenset({"sample_id", "predictions", "error", "finish_reason", "usage", "latency_sec"})
 _FULL_SCALE = 1 << 15
-_PIECE = 1 << 16
 _CURES = {
     400: f"see that it keeps {CONTRACT}",
     404: "see that the URL is the base of /health, /info and /predict",
@@ -151,19 +149,19 @@ class HttpSystem:
         connect = HTTPSConnection if self._secure else HTTPConnection
         connection = connect(self._host, self._port, timeout=self._options.timeout_seconds)
         late = threading.Event()
-        alarm: threading.Timer | None = None
         try:
             connection.connect()
-            # The socket's own time limit starts anew with every byte that drips in: this one does not.
-            alarm = threading.Timer(self._options.timeout_seconds, _give_up, (connection.sock, late))
-            alarm.daemon = True
-            alarm.start()
-            headers = {"Accept": "application/json", "User-Agent": "naturelm-bench"}
-            if body is not None:
-                headers["Content-Type"] = "application/json"
-            connection.request(method, f"{self._path}{address}", body, headers)
-            response = connection.getresponse()
-            text = _limited(response, self._options.most_bytes, where)
+            with time_limit(connection.sock, self._options.timeout_seconds, late):
+                headers = {"Accept": "application/json", "User-Agent": "naturelm-bench"}
+                if body is not None:
+                    headers["Content-Type"] = "application/json"
+                connection.request(method, f"{self._path}{address}", body, headers)
+                response = connection.getresponse()
+                text = read_limited(response, self._options.most_bytes)
+        except TooMuchSent:
+            raise SystemFault(
+                f"{where} sent more than {self._options.most_bytes} bytes; raise most_bytes if that is right"
+            ) from None
         except (OSError, HTTPException, ValueError) as error:
             waited = late.is_set() or isinstance(error, TimeoutError)
             reason = f"no answer in {self._options.timeout_seconds:g} s" if waited else one_line(error)
@@ -171,8 +169,6 @@ class HttpSystem:
                 f"{where}: {reason}; see that the server runs there and is quick enough"
             ) from error
         finally:
-            if alarm is not None:
-                alarm.cancel()
             connection.close()
         if late.is_set():
             raise SystemFault(
@@ -201,23 +197,6 @@ def _checked(url: str) -> Any:
             f"{one_line(url)!r}: give a URL such as http://localhost:8000, with nothing after its path"
         )
     return parts
-
-
-def _give_up(link: socket.socket, late: threading.Event) -> None:
-    late.set()
-    with contextlib.suppress(OSError):
-        # Whoever waits for it wakes up. Not its own method: a TLS socket would part with its state.
-        socket.socket.shutdown(link, socket.SHUT_RDWR)
-
-
-def _limited(response: HTTPResponse, most: int, where: str) -> bytes:
-    pieces, size = [], 0
-    while piece := response.read1(_PIECE):
-        size += len(piece)
-        if size > most:
-            raise SystemFault(f"{where} sent more than {most} bytes; raise most_bytes if that is right")
-        pieces.append(piece)
-    return b"".join(pieces)
 
 
 def _no_constant(text: str) -> float:

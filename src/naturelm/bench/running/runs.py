@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from naturelm.bench.models.base import BenchModel, ModelInfo
+from naturelm.bench.published import TASKS
 from naturelm.bench.running.journal import RunError, RunRow, read_journal
 from naturelm.bench.running.prompts import OWN, Variant, asked_rows
 from naturelm.bench.running.runner import RunCount, RunOptions, ask_rows
@@ -140,6 +141,7 @@ def _about(info: ModelInfo, suite: Suite, request: RunRequest, variants: Sequenc
         "prompts": first_prompts,
         "variants": [{"name": of.name, "template": of.template, "order": of.order} for of in variants],
         "faults": list(suite.faults[:100]),
+        "absent": list(suite.absent),
         "versions": _versions(),
         "started": _now(),
         "resumed": [],
@@ -214,9 +216,30 @@ def _read_about(path: Path) -> dict[str, Any]:
         ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path}: cannot be read ({error}); run again in another folder") from error
-    if not isinstance(about, dict) or not isinstance(about.get("tasks"), dict):
-        raise RunError(f"{path}: says nothing of a run; run again in another folder")
-    return about
+    wrong = _wrong(about)
+    if wrong:
+        raise RunError(f"{path}: says nothing of a run ({wrong}); run again in another folder")
+    return dict(about)
+
+
+def _wrong(about: object) -> str:
+    """What is wrong with the contents of `run.json`, which may be anyone's; empty for nothing."""
+    if not isinstance(about, dict):
+        return "no JSON object"
+    tasks = about.get("tasks")
+    if not isinstance(tasks, dict) or not tasks or not set(map(str, tasks.values())) <= set(TASKS.values()):
+        return "its tasks are no components with how each is scored"
+    kinds = {
+        "request": dict, "system": dict, "versions": dict, "variants": list, "absent": list, "resumed": list, "rows": int,
+    }  # fmt: skip
+    odd = next((key for key, kind in kinds.items() if not isinstance(about.get(key, kind()), kind)), "")
+    if odd:
+        return f"its {odd} is a {type(about[odd]).__name__}"
+    texts = [*about.get("system", {}).values(), *about.get("resumed", []), *about.get("absent", [])]
+    settings = about.get("request", {}).get("settings", {})
+    if not all(isinstance(text, str) for text in texts) or not isinstance(settings, dict):
+        return "a text in it is none"
+    return ""
 
 
 def read_run(folder: Path) -> Run:
@@ -225,6 +248,11 @@ def read_run(folder: Path) -> Run:
     rows = read_journal(journal_path(folder, OWN))
     if not rows:
         raise RunError(f"{folder}: has no answer yet; go on with it by the command that began it")
+    strange = next((row.dataset_name for row in rows if row.dataset_name not in about["tasks"]), None)
+    if strange is not None:
+        raise RunError(
+            f"{folder}: has rows of {strange[:80]!r}, of which {RUN_FILE} says nothing; run again elsewhere"
+        )
     by_name: dict[str, dict[tuple[str, str], RunRow]] = {OWN: _by_key(rows)}
     for variant in about.get("variants", []):
         name = str(variant.get("name", "")) if isinstance(variant, dict) else ""

@@ -107,6 +107,9 @@ def score_run(run: Run, *, seed: int = 0) -> RunScores:
                 spread=spread,
             )
         )
+    absent = [str(name) for name in run.about.get("absent", [])]
+    if absent:
+        notes.insert(0, f"the data has no rows of {', '.join(absent)}")
     if not run.finished:
         notes.insert(0, "the run is not finished: these are the scores of the rows that it has answered")
     return RunScores(

@@ -21,6 +21,8 @@ ARROW, PARQUET = ".arrow", ".parquet"
 _SPLITS = ("train", "validation", "test")
 _ROWS_AT_ONCE = 16
 """Rows whose sound is in memory at a time while a Parquet file is read: 10 s as 64-bit numbers take some MB each."""
+_READ_AHEAD = 2**22
+"""Bytes of a column that are read at once; else a group of rows is read whole, which may be all rows of a file."""
 _RANDOM_ACCESS = b"ARROW1"
 
 
@@ -37,6 +39,9 @@ class Files(Protocol):
 
     def tables(self) -> list[str]:
         """Names of the Parquet and Arrow files, sorted."""
+
+    def place(self, name: str) -> str:
+        """One of them, for messages."""
 
     def open(self, name: str) -> Any:
         """One of them as a `pyarrow.NativeFile` or a binary file object."""
@@ -57,17 +62,34 @@ class LocalFiles:
         return str(self.path)
 
     def tables(self) -> list[str]:
-        """See `Files.tables`. Links that lead out of the folder are not followed."""
+        """See `Files.tables`.
+
+        Links that lead out of the folder are not followed, but for those to the `blobs` of the hub's cache.
+        """
         if self.path.is_file():
+            if self.path.suffix.lower() not in {ARROW, PARQUET}:
+                raise SuiteError(
+                    f"{self.path}: neither a .parquet nor an .arrow file; give one, or a folder of them"
+                )
             return [self.path.name]
         if not self.path.is_dir():
             raise SuiteError(f"{self.path}: no such folder or file; give a local copy of the data")
+        commits = sorted(path.name for path in self.path.glob("snapshots/*"))
+        if len(commits) > 1:  # each has all rows
+            raise SuiteError(
+                f"{self.path}: holds {len(commits)} commits of the data; give one, such as {self.path}/snapshots/{commits[0]}"
+            )
         names = [
             path.relative_to(self.path).as_posix()
             for path in self.path.rglob("*")
             if path.suffix.lower() in {ARROW, PARQUET} and not path.name.startswith(".") and path.is_file()
         ]
-        return sorted(name for name in names if inside(self.path, name) is not None)
+        roots = (self.path, *_hub_blobs(self.path))
+        return sorted(name for name in names if any(_leads_into(root, self.path / name) for root in roots))
+
+    def place(self, name: str) -> str:
+        """See `Files.place`."""
+        return str(self._folder / name)
 
     def open(self, name: str) -> Any:
         """See `Files.open`. Mapped into memory, so that only what is looked at is read."""
@@ -80,6 +102,18 @@ class LocalFiles:
     @property
     def _folder(self) -> Path:
         return self.path.parent if self.path.is_file() else self.path
+
+
+def _hub_blobs(folder: Path) -> Iterator[Path]:
+    """Where the hub's cache keeps the files of a snapshot, `.../snapshots/COMMIT`, or of a folder within it."""
+    for above in folder.absolute().parents:
+        blobs = above.parent / "blobs"
+        if above.name == "snapshots" and blobs.is_dir():
+            yield blobs
+
+
+def _leads_into(root: Path, path: Path) -> bool:
+    return inside(root, str(path.absolute())) is not None
 
 
 @dataclass(frozen=True)
@@ -104,9 +138,13 @@ class HubFiles:
         names = [path.removeprefix(f"{self.root}/") for path in found]
         return sorted(name for name in names if name.endswith((ARROW, PARQUET)))
 
+    def place(self, name: str) -> str:
+        """See `Files.place`."""
+        return f"{self.name}/{name}"
+
     def open(self, name: str) -> Any:
-        """See `Files.open`."""
-        return self.system.open(f"{self.root}/{name}", "rb")
+        """See `Files.open`. What is read is asked for, and no more: the sound between the texts would be fetched with them."""
+        return self.system.open(f"{self.root}/{name}", "rb", cache_type="none")
 
     def beside(self, name: str) -> Path | None:
         """None: a row of the hub has its sound within."""
@@ -122,12 +160,12 @@ def hub_files(repository: str, revision: str | None = None) -> HubFiles:
         commit = HfApi().dataset_info(repository, revision=revision, timeout=30).sha
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise SuiteError(
-            f"{repository}: not to be had from the hub ({_first_line(error)}); check the name and the network, "
-            "or give a local copy with --data"
+            f"{repository}: no folder here, and not to be had from the hub ({_first_line(error)}); check the name and the "
+            "network, or give a local copy with --data"
         ) from error
     except Exception as error:  # httpx has its own classes for a network that is not there
         raise SuiteError(
-            f"{repository}: the hub cannot be reached ({_first_line(error)}); give a local copy with --data"
+            f"{repository}: no folder here, and the hub cannot be reached ({_first_line(error)}); give a local copy with --data"
         ) from error
     return HubFiles(repository, str(commit), HfFileSystem(), f"datasets/{repository}@{commit}")
 
@@ -171,7 +209,7 @@ def column_names(files: Files, name: str) -> list[str]:
 
 def read_texts(files: Files, name: str, columns: Sequence[str]) -> pa.Table:
     """Some columns of all rows of a table."""
-    with _opened(files, name) as table:
+    with _opened(files, name, at_once=True) as table:
         if isinstance(table, pq.ParquetFile):
             return table.read(list(columns), use_threads=False)
         # Copied, since what is mapped is gone when the file is closed.
@@ -223,12 +261,17 @@ def _arrow_batches(table: Any) -> Iterator[pa.RecordBatch]:
 
 
 @contextmanager
-def _opened(files: Files, name: str) -> Iterator[Any]:
-    """A table for reading; what goes wrong inside is a SuiteError that names the file."""
+def _opened(files: Files, name: str, *, at_once: bool = False) -> Iterator[Any]:
+    """A table for reading; what goes wrong inside is a SuiteError that names the file.
+
+    at_once: columns that are small are read whole, neighbours in one go; otherwise a few MB at a time.
+    """
     try:
         with files.open(name) as file:
             if name.casefold().endswith(PARQUET):
-                with pq.ParquetFile(file, pre_buffer=False) as table:
+                with pq.ParquetFile(
+                    file, pre_buffer=at_once, buffer_size=0 if at_once else _READ_AHEAD
+                ) as table:
                     yield table
                 return
             head = file.read(len(_RANDOM_ACCESS))
@@ -237,5 +280,5 @@ def _opened(files: Files, name: str) -> Iterator[Any]:
                 yield table
     except (OSError, pa.ArrowException, KeyError) as error:
         raise SuiteError(
-            f"{files.name}/{name}: cannot be read ({_first_line(error)}); download it again"
+            f"{files.place(name)}: cannot be read ({_first_line(error)}); download it again"
         ) from error

@@ -1,5 +1,6 @@
 """A suite by what the command line says: its name or components, and where the data is."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from naturelm.bench.beans_zero import HUB_ID, SPLIT, beans_zero_components
@@ -55,12 +56,19 @@ def open_named_suite(suite: str, data: str | None, choice: Choice, *, revision: 
                 f"{opened.files.name}: has {', '.join(strange[:3])}, no component of BEANS-Zero; name components, "
                 "or ask beans-mini"
             )
+        return replace(
+            opened, absent=tuple(name for name in beans_zero_components() if name not in opened.tasks)
+        )
     return opened
 
 
 def _files(data: str, revision: str | None) -> Files:
     path = Path(data)
     if path.exists():
+        if revision is not None:
+            raise SuiteError(
+                f"--revision {revision} is one of the hub's, and {data} is here; leave one of them out"
+            )
         return LocalFiles(path)
     parts = data.split("/")
     if len(parts) == 2 and all(part and not part.startswith(".") for part in parts):

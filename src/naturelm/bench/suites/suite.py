@@ -87,6 +87,8 @@ class Suite:
     """The closed set of each component: all distinct answers, or their parts where several can be right at once."""
     faults: tuple[str, ...] = ()
     """Rows that could not be used, and why."""
+    absent: tuple[str, ...] = ()
+    """Components that were asked for and have no usable row."""
 
     @cached_property
     def tasks(self) -> Mapping[str, str]:
@@ -138,7 +140,10 @@ def _stretches(rows: Sequence[SuiteRow]) -> Iterator[list[SuiteRow]]:
 
 
 def open_suite(files: Files, choice: Choice | None = None, *, split: str = "test") -> Suite:
-    """The rows of a split that are chosen. Raises SuiteError where there are none, or a file or a column is missing."""
+    """The rows of a split that are chosen; of components without any row the names are kept.
+
+    Raises SuiteError where there is no row at all, or a file or a column is missing.
+    """
     choice = choice or Choice()
     tables = tables_of_split(files, split)
     faults: list[str] = []
@@ -148,11 +153,13 @@ def open_suite(files: Files, choice: Choice | None = None, *, split: str = "test
         for place, values in enumerate(_texts(files, name)):
             row = _row(values, number, place, seen)
             if isinstance(row, str):
-                faults.append(f"{name}, row {place}: {row}")
+                faults.append(f"{files.place(name)}, row {place}: {row}")
             else:
                 rows.append(row)
     chosen = _chosen(files.name, rows, choice)
-    return Suite(files, tuple(tables), tuple(chosen), _labels(rows), tuple(faults))
+    there = {row.dataset_name for row in rows}
+    absent = tuple(name for name in choice.components or () if name not in there)
+    return Suite(files, tuple(tables), tuple(chosen), _labels(rows), tuple(faults), absent)
 
 
 def _texts(files: Files, name: str) -> list[dict[str, Any]]:
@@ -163,7 +170,7 @@ def _texts(files: Files, name: str) -> list[dict[str, Any]]:
         missing.append(" or ".join(_PROMPTS))
     if missing:
         raise SuiteError(
-            f"{files.name}/{name}: no column {', '.join(missing)}; it has {', '.join(found)}: is this the data set?"
+            f"{files.place(name)}: no column {', '.join(missing)}; it has {', '.join(found)}: is this the data set?"
         )
     table: pa.Table = read_texts(files, name, [column for column in _READ if column in found])
     rows: list[dict[str, Any]] = table.to_pylist()
@@ -250,11 +257,11 @@ def _chosen(name: str, rows: Sequence[SuiteRow], choice: Choice) -> list[SuiteRo
     by_component: dict[str, list[int]] = {}
     for number, row in enumerate(rows):
         by_component.setdefault(row.dataset_name, []).append(number)
-    wanted = by_component if choice.components is None else choice.components
-    unknown = sorted(set(wanted) - set(by_component))
-    if unknown or not by_component:
+    asked = tuple(by_component) if choice.components is None else choice.components
+    wanted = [component for component in asked if component in by_component]
+    if not wanted:
         there = ", ".join(sorted(by_component)) or "none"
-        raise SuiteError(f"{name}: no rows of {', '.join(unknown) or 'any component'}; there are: {there}")
+        raise SuiteError(f"{name}: no rows of {', '.join(asked) or 'any component'}; there are: {there}")
     kept: list[int] = []
     for component in wanted:
         numbers = by_component[component]

@@ -18,8 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from naturelm.answer.engine import NatureLM
-from naturelm.answer.results import Query
-from naturelm.audio.sources import FloatArray
+from naturelm.answer.results import Clip, Query
 from naturelm.model.registry import DEFAULT_MODEL
 from naturelm.scan.events import Event, EventOptions, find_events
 from naturelm.scan.export import ExportOptions, export, rows_of
@@ -138,12 +137,12 @@ class PoliteListener(NatureLMListener):
         super().__init__(asker.model.sibling(), wanted.labels, wanted.questions)
         self._asker = asker
 
-    def listen(self, windows: Sequence[FloatArray]) -> list[tuple[Said, ...]]:
+    def listen(self, prepared: Sequence[Clip]) -> list[tuple[Said, ...]]:
         """See `Listener.listen`."""
         until = time.monotonic() + _LONGEST_YIELD
         while self._asker.busy and time.monotonic() < until:
             time.sleep(0.01)
-        return super().listen(windows)
+        return super().listen(prepared)
 
 
 class Scans:
