@@ -19,18 +19,18 @@ def note(text: str) -> str:
     return f'<p class="note">{escape(text)}</p>'
 
 
-def answer(given: Answer, model: str) -> str:
+def answer(given: Answer) -> str:
     """A free answer with its probability."""
     said = given.text or "(the model gave an empty answer)"
     cut = "" if given.finished else " The answer was cut off at its longest."
     return (
         f'<div class="answer" role="status"><p class="said">{escape(said)}</p>'
         f'<p class="note">Probability <b>{given.probability:.3f}</b> that the model writes exactly this. '
-        f"{_heard(given, model)}{cut}</p></div>"
+        f"{_heard(given)}{cut}</p></div>"
     )
 
 
-def choices(given: Answer, model: str) -> str:
+def choices(given: Answer) -> str:
     """A closed set as a bar chart, likeliest first."""
     shown = given.choices[:_SHOWN_CHOICES]
     rest = given.choices[_SHOWN_CHOICES:]
@@ -42,7 +42,7 @@ def choices(given: Answer, model: str) -> str:
     )
     return (
         f'<div class="answer" role="status"><p class="said">{escape(given.text)}</p>'
-        f'<p class="note">Probability <b>{given.probability:.3f}</b> among the labels given. {_heard(given, model)}</p>'
+        f'<p class="note">Probability <b>{given.probability:.3f}</b> among the labels given. {_heard(given)}</p>'
         '<table class="bars"><caption>Probability of each label</caption><tbody>'
         f"{bars}</tbody></table>{more}</div>"
     )
@@ -85,8 +85,8 @@ def command(written: str) -> str:
     )
 
 
-def _heard(given: Answer, model: str) -> str:
-    return f"{escape(given.recording)}, {given.end - given.start:.1f} s; model {escape(model)}."
+def _heard(given: Answer) -> str:
+    return f"{escape(given.recording)}, {given.end - given.start:.1f} s; model {escape(given.model)}."
 
 
 def _bar(choice: Choice) -> str:
