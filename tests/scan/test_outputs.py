@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
@@ -91,6 +92,21 @@ def test_kaleidoscope_and_json_lines(scanned: Path) -> None:
     assert all(float(row["DURATION"]) == 3 and 0 <= float(row["TOP1DIST"]) < 0.4 for row in found)
     lines = [json.loads(line) for line in (scanned / "events.jsonl").read_text().splitlines()]
     assert [line["start"] for line in lines] == [0, 3, 6] and lines[2]["start_time"] is None
+
+
+def test_relative_paths_are_those_below_the_folder_that_was_searched(scanned: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(scanned / "journal", out / "journal")
+    export(out, ExportOptions(EventOptions(0.6), tuple(Format), parse_time_zone("+01:00"), relative=True))
+    tables = [path for path in scanned.rglob("*") if path.suffix in {".txt", ".csv", ".jsonl"}]
+    assert len(tables) == 9
+    for table in tables:
+        text = table.read_text()
+        there = text.replace(f"{scanned.parent / 'in'}/", "").replace(str(scanned.parent / "in"), "")
+        assert (out / table.relative_to(scanned)).read_text() == there
+    assert str(tmp_path) not in (out / "events.csv").read_text()
+    with (out / "events.csv").open(newline="") as file:
+        assert {row["File"] for row in csv.DictReader(file)} == {"SITE_20240131_233000.wav", "sub/b.wav"}
 
 
 def test_clips_and_page(scanned: Path) -> None:

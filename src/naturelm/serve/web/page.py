@@ -16,6 +16,7 @@ from typing import Any
 import gradio as gr
 
 from naturelm.errors import NatureLMError
+from naturelm.scan.events import LEAST_OF_LABELS
 from naturelm.scan.finding import SUFFIXES
 from naturelm.scan.names import Format, Preset
 from naturelm.scan.options import DETECTION_QUESTION, PRESET_QUESTIONS
@@ -63,7 +64,6 @@ class Page:
         self._painter = Painter(asker.model.sampling_rate / 2)
         self._clips = Clips(asker, self._limits)
         self.scans = Scans(asker, self._limits, self._painter, work)
-        self._model_name = shown_model(options.model)
         self._examples = _copied(examples(), work / "examples")
 
     def blocks(self) -> gr.Blocks:
@@ -76,7 +76,7 @@ class Page:
         ) as page:
             _html(
                 '<header class="heading"><h1>NatureLM</h1><p>Questions about recordings of animals, answered by the model '
-                f"<b>{escape(self._model_name)}</b> on this server. Answers can be wrong: listen, and look, before "
+                f"<b>{escape(self._asker.model.name)}</b> on this server. Answers can be wrong: listen, and look, before "
                 "you rely on one. Recordings stay on this server and are deleted within two hours.</p></header>"
             )
             with gr.Tabs():
@@ -171,8 +171,8 @@ class Page:
             )
             least = gr.Number(
                 label="Least confidence",
-                info="0 to 1",
-                value=0.25,
+                info=f"0 to 1; at {LEAST_OF_LABELS:g}, answers of any",
+                value=LEAST_OF_LABELS,
                 minimum=0,
                 maximum=1,
                 step=0.05,
@@ -282,14 +282,14 @@ class Page:
     async def _ask(self, clip: object, question: object) -> str:
         async def asked() -> str:
             wanted = Wanted.checked(question, None, None, self._limits)
-            return parts.answer(await self._clips.ask(received(clip, self._cache), wanted), self._model_name)
+            return parts.answer(await self._clips.ask(received(clip, self._cache), wanted))
 
         return await in_words(asked)
 
     async def _choose(self, clip: object, question: object, labels: object, none: object) -> str:
         async def chosen() -> str:
             wanted = Wanted.checked(question, labels or "", none, self._limits)
-            return parts.choices(await self._clips.ask(received(clip, self._cache), wanted), self._model_name)
+            return parts.choices(await self._clips.ask(received(clip, self._cache), wanted))
 
         return await in_words(chosen)
 
@@ -364,18 +364,18 @@ class Page:
             f"{scanned.elapsed:.1f} s, {speed:.0f} times real time"
         )
         rows = [
-            (f"{event.start:.2f}", f"{event.end:.2f}", f"{event.score:.3f}", event.label, event.question)
+            (event.label, f"{event.start:.2f}", f"{event.end:.2f}", f"{event.score:.3f}", event.question)
             for event in scanned.events
         ]
         if not wanted.questions:
             rows = [row[:4] for row in rows]  # type: ignore[misc]
-        columns = ("Start (s)", "End (s)", "Confidence", "Label", "Question")
+        columns = ("Label", "Start (s)", "End (s)", "Confidence", "Question")
         table = (
-            parts.table(f"Events in {upload.name}", columns[: len(rows[0])], rows, left=3)
+            parts.table(f"Events in {upload.name}", columns[: len(rows[0])], rows, numbers={1, 2, 3})
             if rows
             else parts.note("No events: lower the least confidence, or look for other labels.")
         )
-        command = parts.command(wanted.command(upload.name, self._model_name))
+        command = parts.command(wanted.command(upload.name, self._asker.model.name))
         return (
             parts.progress(1, told) + (parts.fault(scanned.trouble) if scanned.trouble else ""),
             scanned.picture,
@@ -385,11 +385,6 @@ class Page:
 
     async def _stop(self, request: gr.Request) -> None:
         self.scans.stop(str(request.session_hash))
-
-
-def shown_model(name: str) -> str:
-    """A model as the page calls it: of a folder of the server, the last part alone."""
-    return Path(name).name if Path(name).is_dir() else name
 
 
 async def in_words(make: Callable[[], Awaitable[str]]) -> str:
@@ -447,7 +442,7 @@ def _answers(rows: list[Row]) -> str:
         else (row.name, f"not answered: {row.error}")
         for row in rows
     ]
-    return parts.table("Answers", ("File", "Answer", "Probability"), cells)
+    return parts.table("Answers", ("File", "Answer", "Probability"), cells, numbers={2})
 
 
 def _copied(found: list[Example], folder: Path) -> list[Example]:

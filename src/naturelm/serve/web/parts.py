@@ -1,6 +1,6 @@
 """Pieces of HTML that the page is made of. All that comes from outside, answers of the model too, is escaped here."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from html import escape
 
 from naturelm.answer.results import Answer, Choice
@@ -19,18 +19,18 @@ def note(text: str) -> str:
     return f'<p class="note">{escape(text)}</p>'
 
 
-def answer(given: Answer, model: str) -> str:
+def answer(given: Answer) -> str:
     """A free answer with its probability."""
     said = given.text or "(the model gave an empty answer)"
     cut = "" if given.finished else " The answer was cut off at its longest."
     return (
         f'<div class="answer" role="status"><p class="said">{escape(said)}</p>'
         f'<p class="note">Probability <b>{given.probability:.3f}</b> that the model writes exactly this. '
-        f"{_heard(given, model)}{cut}</p></div>"
+        f"{_heard(given)}{cut}</p></div>"
     )
 
 
-def choices(given: Answer, model: str) -> str:
+def choices(given: Answer) -> str:
     """A closed set as a bar chart, likeliest first."""
     shown = given.choices[:_SHOWN_CHOICES]
     rest = given.choices[_SHOWN_CHOICES:]
@@ -42,19 +42,23 @@ def choices(given: Answer, model: str) -> str:
     )
     return (
         f'<div class="answer" role="status"><p class="said">{escape(given.text)}</p>'
-        f'<p class="note">Probability <b>{given.probability:.3f}</b> among the labels given. {_heard(given, model)}</p>'
+        f'<p class="note">Probability <b>{given.probability:.3f}</b> among the labels given. {_heard(given)}</p>'
         '<table class="bars"><caption>Probability of each label</caption><tbody>'
         f"{bars}</tbody></table>{more}</div>"
     )
 
 
-def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 0) -> str:
-    """Rows of text, at most so many as a page can bear. left: columns of numbers at the left, set to the right.
+def table(
+    caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Collection[int] = ()
+) -> str:
+    """Rows of text, at most so many as a page can bear. numbers: the places of columns of numbers.
 
     The last cell of a row that is short goes over the columns that it lacks.
     """
-    head = "".join(f'<th scope="col"{_side(i, left)}>{escape(name)}</th>' for i, name in enumerate(columns))
-    body = "".join(_row(row, len(columns), left) for row in rows[:_SHOWN_ROWS])
+    head = "".join(
+        f'<th scope="col"{_side(i, numbers)}>{escape(name)}</th>' for i, name in enumerate(columns)
+    )
+    body = "".join(_row(row, len(columns), numbers) for row in rows[:_SHOWN_ROWS])
     more = (
         note(f"{len(rows) - _SHOWN_ROWS} more rows are in the downloads.") if len(rows) > _SHOWN_ROWS else ""
     )
@@ -81,8 +85,8 @@ def command(written: str) -> str:
     )
 
 
-def _heard(given: Answer, model: str) -> str:
-    return f"{escape(given.recording)}, {given.end - given.start:.1f} s; model {escape(model)}."
+def _heard(given: Answer) -> str:
+    return f"{escape(given.recording)}, {given.end - given.start:.1f} s; model {escape(given.model)}."
 
 
 def _bar(choice: Choice) -> str:
@@ -93,12 +97,12 @@ def _bar(choice: Choice) -> str:
     )
 
 
-def _row(cells: Sequence[str], columns: int, left: int) -> str:
-    inner = "".join(f"<td{_side(i, left)}>{escape(cell)}</td>" for i, cell in enumerate(cells[:-1]))
+def _row(cells: Sequence[str], columns: int, numbers: Collection[int]) -> str:
+    inner = "".join(f"<td{_side(i, numbers)}>{escape(cell)}</td>" for i, cell in enumerate(cells[:-1]))
     last, missing = len(cells) - 1, columns - len(cells)
     over = f' colspan="{missing + 1}"' if missing else ""
-    return f"<tr>{inner}<td{_side(last, left)}{over}>{escape(cells[-1])}</td></tr>"
+    return f"<tr>{inner}<td{_side(last, numbers)}{over}>{escape(cells[-1])}</td></tr>"
 
 
-def _side(column: int, left: int) -> str:
-    return ' class="number"' if column < left else ""
+def _side(column: int, numbers: Collection[int]) -> str:
+    return ' class="number"' if column in numbers else ""

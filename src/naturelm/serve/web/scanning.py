@@ -20,7 +20,7 @@ from pathlib import Path
 from naturelm.answer.engine import NatureLM
 from naturelm.answer.results import Clip, Query
 from naturelm.model.registry import DEFAULT_MODEL
-from naturelm.scan.events import Event, EventOptions, find_events
+from naturelm.scan.events import LEAST_OF_LABELS, Event, EventOptions, find_events
 from naturelm.scan.export import ExportOptions, export, rows_of
 from naturelm.scan.finding import find_recordings
 from naturelm.scan.journal import Journal
@@ -78,7 +78,7 @@ class ScanWanted:
                 window=_number(window, "Window"),
                 hop=_number(hop, "Hop") or None,
                 events=EventOptions(
-                    min_confidence=0.25 if least is None else _number(least, "Least confidence") or 0.0,
+                    min_confidence=None if least == LEAST_OF_LABELS else _number(least, "Least confidence"),
                     merge=merge is True,
                 ),
             )
@@ -102,7 +102,8 @@ class ScanWanted:
             words += ["--ask", self.question]
         for option, value in (("--window", self.window), ("--hop", self.hop)):
             words += [] if value is None else [option, f"{value:g}"]
-        words += ["--min-confidence", f"{self.events.min_confidence:g}"]
+        least = self.events.min_confidence
+        words += [] if least is None else ["--min-confidence", f"{least:g}"]
         words += ["--merge"] if self.events.merge else []
         words += ["--relative-paths", *(word for kind in FORMATS for word in ("--to", kind.value))]
         return shlex.join(words)
