@@ -6,7 +6,7 @@ from asking import QUESTION, clip, fresh, one_line, query
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from naturelm.answer import engine
+from naturelm.answer import branching
 from naturelm.answer.engine import NatureLM
 from naturelm.answer.results import NONE_OF_THESE, Answer, Clip, Query
 from naturelm.errors import QuestionError
@@ -62,7 +62,7 @@ def test_two_hundred_labels_in_several_tries(naturelm: NatureLM, monkeypatch: py
     asked = query(seconds=0.3, choices=labels)
     (whole,) = naturelm.answer([asked])
     # No public way: the limit is memory for logits, which a tiny vocabulary never comes near.
-    monkeypatch.setattr(engine, "_MAX_TRIE_LOGITS", 40 * 300)
+    monkeypatch.setattr(branching, "_MAX_TRIE_LOGITS", 40 * 300)
     (split,) = fresh(naturelm).answer([asked])
     expected = {choice.label: choice.log_likelihood for choice in whole.choices}
     for choice in split.choices:

@@ -20,8 +20,8 @@ from torch import Tensor
 from transformers import LogitsProcessorList, StoppingCriteriaList
 from transformers.cache_utils import DynamicCache
 
+from naturelm.answer.branching import sequence_log_likelihoods
 from naturelm.answer.cache import ByteLimitedCache, Prefix, clip_key, weights_stamp
-from naturelm.answer.choices import LabelTrie, split_sequences, trie_log_likelihoods
 from naturelm.answer.choosing import RowEnds, TokenChooser
 from naturelm.answer.clips import read_clip
 from naturelm.answer.results import (
@@ -43,8 +43,6 @@ from naturelm.model.processing import NatureLMProcessor, PromptIds, left_pad
 from naturelm.model.registry import DEFAULT_MODEL
 
 _CACHE_BYTES = 512 * 2**20
-# Logits are (rows, nodes, vocabulary), in float64 while they are summed: this many are 512 MB.
-_MAX_TRIE_LOGITS = 2**26
 _NO_CLIP = Clip(np.zeros(0, np.float32), "")
 
 
@@ -462,49 +460,9 @@ class NatureLM:
         self, prefixes: Sequence[Prefix], prompts: Sequence[PromptIds], choices: tuple[str, ...]
     ) -> list[dict[str, Any]]:
         """Probabilities of a closed set for one batch."""
-        cache, ids, mask = self._resume(prefixes, prompts)
         sequences = [self.processor.answer_ids(scored_text(label)) for label in choices]
-        log_likelihoods = torch.empty(len(ids), len(choices), dtype=torch.float64)
-        max_nodes = max(16, _MAX_TRIE_LOGITS // (len(ids) * self.model.config.text_config.vocab_size))
-        for group in split_sequences(sequences, max_nodes):
-            trie = LabelTrie.build([sequences[i] for i in group])
-            inner = trie.inner_nodes()
-            logits = self._branch(trie, inner, cache, ids, mask)
-            log_likelihoods[:, group] = trie_log_likelihoods(trie, logits, inner).cpu()
+        log_likelihoods = sequence_log_likelihoods(self.model, sequences, *self._resume(prefixes, prompts))
         return [_chosen(choices, row) for row in log_likelihoods]
-
-    def _branch(
-        self, trie: LabelTrie, nodes: list[int], cache: DynamicCache, ids: Tensor, mask: Tensor
-    ) -> Tensor:
-        """(batch, 1 + nodes, vocabulary) logits after the prompt and after each node.
-
-        One pass over what the cache lacks of the prompt, and the nodes. The cache is left as it was.
-        """
-        rest = ids[:, cache.get_seq_length() :]
-        tokens = torch.tensor([trie.tokens[node] for node in nodes], device=ids.device)
-        depths = torch.tensor([trie.depths[node] for node in nodes], device=ids.device)
-        positions = (mask.cumsum(1) - 1).clamp_min(0)[:, -rest.shape[1] :]
-        visible = mask.new_zeros(
-            (len(ids), rest.shape[1] + len(nodes), mask.shape[1] + len(nodes)), dtype=torch.bool
-        )
-        visible[:, :, : mask.shape[1]] = mask.bool().unsqueeze(1)
-        # The prompt sees what came before, and no label; a node sees the prompt and its ancestors.
-        visible[:, : rest.shape[1]] = visible[:, : rest.shape[1]].tril(mask.shape[1] - rest.shape[1])
-        visible[:, rest.shape[1] :, mask.shape[1] :] = trie.ancestor_mask(nodes).to(mask.device)
-        dtype = self.model.language_model.dtype
-        hidden = torch.zeros_like(visible, dtype=dtype).masked_fill_(~visible, torch.finfo(dtype).min)
-        logits = self.model(
-            inputs_embeds=self.model.get_input_embeddings()(
-                torch.cat([rest, tokens.expand(len(ids), -1)], 1)
-            ),
-            attention_mask=hidden.unsqueeze(1),
-            position_ids=torch.cat([positions, mask.sum(1, keepdim=True) + depths], 1),
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1 + len(nodes),
-        ).logits
-        cache.crop(-visible.shape[1])  # a negative number takes that many off, in every version
-        return logits
 
 
 @dataclass(frozen=True)
