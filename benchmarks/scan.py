@@ -97,7 +97,7 @@ def main() -> None:
             field = Path(folder) / "field"
             make_recordings(field, 2, 30 * options.minutes, 48_000)
             bird = BirdNetListener()
-            bird.listen([np.ones(10, np.float32)])  # opened
+            bird.listen(bird.prepare([np.ones(10, np.float32)]))  # opened
             print(f"BirdNET, all labels, {options.minutes:g} min at 48 kHz, one thread:")
             (timing,) = alternate({"scan": lambda: scan(field, bird, 3.0)}, 1)
             speed, by_cpu = 60 * options.minutes / timing.wall, 60 * options.minutes / timing.cpu
