@@ -32,6 +32,7 @@ ARGUMENTS = (
     "--disable-component-update --disable-sync --use-fake-device-for-media-stream --use-fake-ui-for-media-stream"
 )
 LABELS = ("Dog", "Cow", "Domestic duck", "Tawny owl", "Frog")
+WINDOW = "5"
 WAIT = 45_000  # ms; the model may have to share its processor
 expect.set_options(timeout=WAIT)
 SHOTS = os.environ.get("NATURELM_SHOTS")
@@ -159,7 +160,7 @@ def test_scan_a_minute_to_the_tables_of_the_command_line(page: Page, tmp_path: P
     page.locator("#scan-file input[type=file]").set_input_files(recording)
     expect(page.locator("#scan-file").get_by_role("cell", name="night")).to_be_visible()
     page.locator("#scan-labels textarea").fill("\n".join(LABELS))
-    page.get_by_label("Window (s)").fill("5")
+    page.get_by_label("Window (s)").fill(WINDOW)
     page.locator("#scan-go").click()
     expect(page.locator("#scan-state progress")).to_be_visible()
     expect(page.locator("#scan-state")).to_contain_text("of 60 s")  # progress, before the end
@@ -170,18 +171,9 @@ def test_scan_a_minute_to_the_tables_of_the_command_line(page: Page, tmp_path: P
     if page.viewport_size["width"] < 400:  # type: ignore[index]
         return  # the tables once are enough
     out = tmp_path / "out"
-    command = [
-        "scan",
-        str(recording),
-        "-o",
-        str(out),
-        "--detect",
-        ",".join(LABELS),
-        "--window",
-        "4",
-        "--merge",
-    ]
-    command += ["--relative-paths", "--to", "raven", "--to", "audacity", "--to", "csv"]
+    asked = ["--detect", ",".join(LABELS), "--window", WINDOW, "--merge", "--relative-paths"]
+    tables = [word for kind in ("raven", "audacity", "csv") for word in ("--to", kind)]
+    command = ["scan", str(recording), "-o", str(out), *asked, *tables]
     done = CliRunner().invoke(command_line, command)
     assert done.exit_code == 0, done.output
     for kind, written in {
