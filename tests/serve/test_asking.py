@@ -92,7 +92,7 @@ def test_a_clip_that_many_ask_about_is_heard_once(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(
         model.model,
         "get_audio_features",
-        lambda values, mask: heard.append(len(values)) or hear(values, mask),
+        lambda values, *rest, **named: heard.append(len(values)) or hear(values, *rest, **named),
     )
 
     async def many(asker: Asker) -> None:
