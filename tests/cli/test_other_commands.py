@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from naturelm.cli import app
 from tiny import noise
 
-HEAVY = ("torch", "transformers", "peft", "soundfile", "numpy", "pyarrow", "pydantic", "fastapi", "gradio")
+HEAVY = ("torch", "transformers", "peft", "soundfile", "numpy", "pyarrow", "fastapi", "gradio")
 
 
 def fresh(*arguments: str) -> subprocess.CompletedProcess[str]:
