@@ -60,7 +60,7 @@ def test_the_hub_is_read_in_place_and_no_more_than_what_is_asked(tmp_path: Path)
     with serving_hub(HUB_ID, files) as (address, asked):
         environment = {
             **os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "HF_ENDPOINT": address,
-            "HF_HOME": str(tmp_path / "home"),
+            "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0",
         }  # fmt: skip
         done = subprocess.run(
             command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
