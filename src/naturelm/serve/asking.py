@@ -95,7 +95,10 @@ class Ticket:
             self.gone = True
 
     async def pieces(self) -> AsyncIterator[Piece]:
-        """What is written, as it comes; ends with the answer or its fault, which `reply` has. TimeoutError once its time is up."""
+        """What is written, as it comes; ends with the answer or its fault, which `reply` has.
+
+        Raises TimeoutError once its time is up.
+        """
         while not self._reply.done() or not self._pieces.empty():
             async with asyncio.timeout_at(self._loop.time() + max(self.deadline - time.monotonic(), 0.01)):
                 piece = await self._pieces.get()
