@@ -35,7 +35,8 @@ def test_the_narrowest_sampling_is_greedy(naturelm: NatureLM, narrow: dict[str, 
 def drawn_frequencies(scores: torch.Tensor, draws: int = 3000, **changes: float) -> torch.Tensor:
     """Share of each token among draws with as many seeds."""
     options = GenerationOptions(**{"temperature": 1.0, **changes})
-    chooser = TokenChooser([options] * draws, list(range(draws)), torch.device("cpu"))
+    generators = [torch.Generator().manual_seed(seed) for seed in range(draws)]
+    chooser = TokenChooser([options] * draws, generators, torch.device("cpu"))
     chosen = chooser(torch.zeros(draws, 1, dtype=torch.long), scores.expand(draws, -1)).argmax(-1)
     return chosen.bincount(minlength=len(scores)) / draws
 

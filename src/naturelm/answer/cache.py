@@ -7,7 +7,6 @@ almost everywhere are different clips, and nothing heard with other weights is s
 import hashlib
 from collections import OrderedDict
 from collections.abc import Hashable
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -42,24 +41,6 @@ def weights_stamp(model: nn.Module) -> int:
     # Inference tensors keep no version counter.
     versions = tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors)
     return hash((versions, contents))
-
-
-@dataclass(frozen=True)
-class Prefix:
-    """The language model's memory of a prompt up to its last audio place.
-
-    layers: a (keys, values) pair a layer, each (key-value heads, length, head size).
-    """
-
-    layers: tuple[tuple[Tensor, Tensor], ...]
-
-    @property
-    def length(self) -> int:
-        return self.layers[0][0].shape[1]
-
-    @property
-    def nbytes(self) -> int:
-        return sum(k.nbytes + v.nbytes for k, v in self.layers)
 
 
 class ByteLimitedCache(Generic[Value]):

@@ -89,8 +89,9 @@ def trie_log_likelihoods(trie: LabelTrie, logits: Tensor, inner: Sequence[int]) 
     Returns (batch, labels) float64.
     """
     place = {ROOT: 0} | {node: i + 1 for i, node in enumerate(inner)}
-    # In float64, since float32 rounds a sum over the vocabulary in the sixth digit.
-    normaliser = logits.double().logsumexp(-1)
+    # Summed in float64, since float32 rounds a sum over the vocabulary in the sixth digit.
+    highest = logits.max(-1, keepdim=True).values
+    normaliser = (logits - highest).exp().sum(-1, dtype=torch.float64).log() + highest[..., 0]
     rows = torch.tensor([place[parent] for parent in trie.parents], device=logits.device)
     tokens = torch.tensor(trie.tokens, device=logits.device)
     node_scores = logits[:, rows, tokens].double() - normaliser[:, rows]

@@ -1,12 +1,12 @@
-"""How the next token is chosen, and when a row ends: each row by its own options."""
+"""How the next token is chosen: for each row by its own options."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor, StoppingCriteria
+from transformers import LogitsProcessor
 
-from naturelm.answer.results import GenerationOptions, Watcher
+from naturelm.answer.results import GenerationOptions
 
 
 class TokenChooser(LogitsProcessor):
@@ -17,13 +17,17 @@ class TokenChooser(LogitsProcessor):
     """
 
     def __init__(
-        self, options: Sequence[GenerationOptions], row_seeds: Sequence[int], device: torch.device
+        self,
+        options: Sequence[GenerationOptions],
+        generators: Sequence[torch.Generator],
+        device: torch.device,
     ) -> None:
+        """generators: on the CPU, so that a seed means the same everywhere."""
         self.options = options
         self.device = device
-        # On the CPU, so that a seed means the same everywhere.
-        self.generators = [torch.Generator().manual_seed(seed) for seed in row_seeds]
-        self.log_probs: list[Tensor] = []
+        self.generators = generators
+        self.log_probs = torch.empty(0)
+        """(rows,) of the tokens that were chosen last."""
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         scores = scores.float()
@@ -34,7 +38,7 @@ class TokenChooser(LogitsProcessor):
             for row in drawn:
                 scores[row] = self._perturbed(scores[row], row)
         chosen = scores.argmax(-1, keepdim=True)
-        self.log_probs.append(log_probs.gather(1, chosen)[:, 0].cpu())
+        self.log_probs = log_probs.gather(1, chosen)[:, 0].cpu()
         return scores
 
     def _perturbed(self, scores: Tensor, row: int) -> Tensor:
@@ -43,41 +47,6 @@ class TokenChooser(LogitsProcessor):
         uniform = torch.rand(len(scores), generator=self.generators[row])
         gumbel = -(-uniform.clamp(1e-20, 1 - 1e-7).log()).log()
         return scores + gumbel.to(scores.device)
-
-
-class RowEnds(StoppingCriteria):
-    """Ends a row at its own longest answer, or once nobody wants it; tells a watcher of each token.
-
-    queries: the place of each row's query, by which the watcher knows it. ends: ids that end an answer.
-    """
-
-    def __init__(
-        self,
-        chooser: TokenChooser,
-        ends: Collection[int],
-        queries: Sequence[int],
-        watcher: Watcher | None,
-    ) -> None:
-        self.chooser = chooser
-        self.options = chooser.options
-        self.ends = ends
-        self.queries = queries
-        self.watcher = watcher
-        self.written = 0
-        self.done = [False] * len(queries)
-
-    def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: object) -> Tensor:
-        self.written += 1
-        tokens = input_ids[:, -1].tolist()
-        for row, token in enumerate(tokens):
-            if self.done[row]:
-                continue
-            self.done[row] = self.written >= self.options[row].max_new_tokens or token in self.ends
-            if self.watcher is not None:
-                log_prob = float(self.chooser.log_probs[-1][row])
-                self.watcher.wrote(self.queries[row], token, log_prob)
-                self.done[row] = self.done[row] or self.watcher.unwanted(self.queries[row])
-        return torch.tensor(self.done, device=input_ids.device)
 
 
 def _keep_likeliest(scores: Tensor, top_k: int, top_p: float) -> Tensor:

@@ -17,13 +17,11 @@ from typing import Any, overload
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import LogitsProcessorList, StoppingCriteriaList
-from transformers.cache_utils import DynamicCache
 
 from naturelm.answer.branching import sequence_log_likelihoods
-from naturelm.answer.cache import ByteLimitedCache, Prefix, clip_key, weights_stamp
-from naturelm.answer.choosing import RowEnds, TokenChooser
+from naturelm.answer.cache import ByteLimitedCache, clip_key, weights_stamp
 from naturelm.answer.clips import read_clip
+from naturelm.answer.prefixes import Prefix, begin, extend, resume
 from naturelm.answer.results import (
     Answer,
     Choice,
@@ -35,11 +33,12 @@ from naturelm.answer.results import (
     check_choices,
     scored_text,
 )
+from naturelm.answer.writing import FreeRow, search_beams, write_answers
 from naturelm.audio import AudioSource
 from naturelm.errors import QuestionError
 from naturelm.model.loading import load_model, load_processor, model_revision, open_checkpoint
 from naturelm.model.modeling import LORA_ADAPTER, NatureLMForConditionalGeneration
-from naturelm.model.processing import NatureLMProcessor, PromptIds, left_pad
+from naturelm.model.processing import NatureLMProcessor, PromptIds
 from naturelm.model.registry import DEFAULT_MODEL
 
 _CACHE_BYTES = 512 * 2**20
@@ -66,6 +65,7 @@ class NatureLM:
         self.batch_size = batch_size
         self._heard: ByteLimitedCache[Tensor] = ByteLimitedCache(cache_bytes // 4)
         self._prefixes: ByteLimitedCache[Prefix] = ByteLimitedCache(cache_bytes)
+        self._heads: ByteLimitedCache[Prefix] = ByteLimitedCache(cache_bytes // 16)
         self._turn = threading.RLock()
 
     @classmethod
@@ -115,6 +115,7 @@ class NatureLM:
         other = copy.copy(self)
         other._heard = ByteLimitedCache(self._heard.limit)
         other._prefixes = ByteLimitedCache(self._prefixes.limit)
+        other._heads = ByteLimitedCache(self._heads.limit)
         return other
 
     @overload
@@ -249,6 +250,7 @@ class NatureLM:
         with self._turn:
             self._heard.clear()
             self._prefixes.clear()
+            self._heads.clear()
 
     def _answers(self, asked: "Sequence[_Asked]", watcher: Watcher | None) -> dict[int, Answer]:
         """Answers by the place of their query."""
@@ -258,16 +260,11 @@ class NatureLM:
             self.processor.prompt_ids(query.question, [len(clip.samples) for clip in query.clips])
             for query in queries
         ]
-        prefixes, seconds = self._prefixes_of(queries, prompts)
+        begun = self._begin(queries, prompts)
         answers = {}
         for rows in self._batches(asked, prompts):
-            batch = [asked[i] for i in rows]
-            inputs = [prefixes[i] for i in rows], [prompts[i] for i in rows]
             began = time.perf_counter()
-            if batch[0].query.choices:
-                results = self._choose(*inputs, batch[0].query.choices)
-            else:
-                results = self._generate(*inputs, batch, watcher)
+            results = self._results([asked[i] for i in rows], [begun[i] for i in rows], watcher)
             share = (time.perf_counter() - began) / len(rows)
             for i, result in zip(rows, results, strict=True):
                 clip = queries[i].clips[0] if queries[i].clips else _NO_CLIP
@@ -277,7 +274,7 @@ class NatureLM:
                     end=clip.end,
                     question=queries[i].question,
                     prompt_tokens=len(prompts[i].ids),
-                    seconds=Seconds(*seconds[i], answer=share),
+                    seconds=Seconds(begun[i].hear, begun[i].prefill, answer=share),
                     model=self.name,
                     revision=self.revision,
                     **result,
@@ -286,21 +283,18 @@ class NatureLM:
 
     # --- the shared prefix ----------------------------------------------------------------------
 
-    def _prefixes_of(
-        self, queries: Sequence[Query], prompts: Sequence[PromptIds]
-    ) -> tuple[list[Prefix], list[tuple[float, float]]]:
-        """The prefix of every query, and the seconds that hearing and prefilling it took."""
+    def _begin(self, queries: Sequence[Query], prompts: Sequence[PromptIds]) -> "list[_Begun]":
+        """Every query with its prompt in the language model's memory: up to its last audio place, which is kept for
+        other questions, and where one prompt is asked several times all but its last token."""
         stamp = weights_stamp(self.model)
         # As the layers have it now, since a caller may have scaled the adapter as well.
-        scales = tuple(layer.scaling[LORA_ADAPTER] for layer in self.model.lora_layers())
+        adapter = stamp, tuple(layer.scaling[LORA_ADAPTER] for layer in self.model.lora_layers())
         clip_keys = [tuple(clip_key(clip.samples) for clip in query.clips) for query in queries]
-        keys = [
-            (stamp, scales, prompt.prefix, clips) for prompt, clips in zip(prompts, clip_keys, strict=True)
-        ]
+        keys = [(adapter, prompt.prefix, clips) for prompt, clips in zip(prompts, clip_keys, strict=True)]
         found = {key: self._prefixes.get(key) for key in keys}
         new = {key: i for i, key in reversed(list(enumerate(keys))) if found[key] is None}
-        spent = dict.fromkeys(keys, (0.0, 0.0))
-        todo = sorted(new.items(), key=lambda item: len(item[0][2]))
+        spent: dict[int, tuple[float, float]] = {}
+        todo = sorted(new.items(), key=lambda item: len(item[0][1]))
         for first in range(0, len(todo), self.batch_size):
             part = todo[first : first + self.batch_size]
             began = time.perf_counter()
@@ -308,15 +302,41 @@ class NatureLM:
                 stamp, [(c, k) for _, i in part for c, k in zip(queries[i].clips, clip_keys[i], strict=True)]
             )
             hearing = (time.perf_counter() - began) / len(part)
-            embeds = [torch.cat([heard[k] for k in clip_keys[i]]) if clip_keys[i] else None for _, i in part]
             began = time.perf_counter()
-            computed = self._prefill([prompts[i].prefix for _, i in part], embeds)
+            audio = [[heard[key] for key in clip_keys[i]] for _, i in part]
+            computed = self._prefill(adapter, [prompts[i].prefix for _, i in part], audio)
             prefilling = (time.perf_counter() - began) / len(part)
-            for (key, _), prefix in zip(part, computed, strict=True):
-                found[key], spent[key] = prefix, (hearing, prefilling)
+            for (key, i), prefix in zip(part, computed, strict=True):
+                found[key], spent[i] = prefix, (hearing, prefilling)
                 self._prefixes.put(key, prefix, prefix.nbytes)
-        seconds = [spent[key] if new.get(key) == i else (0.0, 0.0) for i, key in enumerate(keys)]
-        return [found[key] for key in keys], seconds  # type: ignore[misc]
+        begun = [
+            _Begun(found[key], prompt.suffix, *spent.get(i, (0.0, 0.0)))  # type: ignore[arg-type]  # all are found now
+            for i, (key, prompt) in enumerate(zip(keys, prompts, strict=True))
+        ]
+        same: dict[object, list[_Begun]] = {}
+        for key, each in zip(keys, begun, strict=True):
+            same.setdefault((key, each.suffix), []).append(each)
+        self._go_on([group for group in same.values() if len(group) > 1 and len(group[0].suffix) > 1])
+        return begun
+
+    def _go_on(self, groups: "list[list[_Begun]]") -> None:
+        """Read what the prompts of each group have in common: all but the last token."""
+        groups.sort(key=lambda group: len(group[0].suffix))
+        for first in range(0, len(groups), self.batch_size):
+            part = groups[first : first + self.batch_size]
+            began = time.perf_counter()
+            longer = extend(
+                self.model,
+                [group[0].prefix for group in part],
+                [group[0].suffix[:-1] for group in part],
+                (),
+                self.processor.pad_token_id,
+            )
+            share = (time.perf_counter() - began) / len(part)
+            for group, prefix in zip(part, longer, strict=True):
+                group[0].prefill += share
+                for each in group:
+                    each.prefix, each.suffix = prefix, each.suffix[-1:]
 
     def _hear(self, stamp: int, clips: Sequence[tuple[Clip, bytes]]) -> dict[bytes, Tensor]:
         """Audio embeddings by clip key. Clips of one padded length share a batch, so that padding,
@@ -340,30 +360,30 @@ class NatureLM:
                 self._heard.put((stamp, key), embed, embed.nbytes)
         return heard  # type: ignore[return-value]
 
-    def _prefill(self, prefixes: Sequence[tuple[int, ...]], audio: Sequence[Tensor | None]) -> list[Prefix]:
-        batch = left_pad(prefixes, self.processor.pad_token_id)
-        ids, mask = batch["input_ids"].to(self.model.device), batch["attention_mask"].to(self.model.device)
-        cache = DynamicCache()
-        self.model(
-            inputs_embeds=self.model.embed_prompt(ids, [each for each in audio if each is not None]),
-            attention_mask=mask,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        longest = ids.shape[1]
-        return [
-            Prefix(
-                tuple(
-                    (
-                        layer.keys[row, :, longest - len(own) :].clone(),
-                        layer.values[row, :, longest - len(own) :].clone(),
-                    )
-                    for layer in cache.layers
-                )
-            )
-            for row, own in enumerate(prefixes)
-        ]
+    def _prefill(
+        self, adapter: object, tokens: Sequence[tuple[int, ...]], audio: Sequence[Sequence[Tensor]]
+    ) -> list[Prefix]:
+        """Prefixes of some tokens. What stands before the sound is read once, where several of them share it."""
+        pad_id = self.processor.pad_token_id
+        clips = [embeds for own in audio for embeds in own]
+        heads = [_before(self.model.config.audio_token_id, own) for own in tokens]
+        read = {head: self._heads.get((adapter, head)) for head in heads}
+        missing = [head for head, prefix in read.items() if prefix is None]
+        if missing and (len(read) == len(tokens) or () in read):
+            return begin(self.model, tokens, clips, pad_id)
+        for head, prefix in zip(
+            missing, begin(self.model, missing, (), pad_id) if missing else (), strict=True
+        ):
+            read[head] = prefix
+            self._heads.put((adapter, head), prefix, prefix.nbytes)
+        longer = [i for i, head in enumerate(heads) if len(tokens[i]) > len(head)]
+        made: list[Prefix] = [read[head] for head in heads]  # type: ignore[misc]
+        if longer:
+            rest = [tokens[i][len(heads[i]) :] for i in longer]
+            extended = extend(self.model, [made[i] for i in longer], rest, clips, pad_id)
+            for i, prefix in zip(longer, extended, strict=True):
+                made[i] = prefix
+        return made
 
     def _batches(self, asked: "Sequence[_Asked]", prompts: Sequence[PromptIds]) -> list[list[int]]:
         """Rows that go together: one closed set, one beam search, or free answers; of like length."""
@@ -378,67 +398,38 @@ class NatureLM:
             ]
         return batches
 
-    def _resume(
-        self, prefixes: Sequence[Prefix], prompts: Sequence[PromptIds], copies: int = 1
-    ) -> tuple[DynamicCache, Tensor, Tensor]:
-        """A cache of the prefixes, padded on the left, with the ids and mask of prefix and suffix.
-
-        Keys carry their positions within, so a row may stand anywhere in the cache.
-        """
-        longest = max(prefix.length for prefix in prefixes)
-        suffixes = left_pad([prompt.suffix for prompt in prompts], self.processor.pad_token_id)
-        cache = DynamicCache()
-        for index in range(len(prefixes[0].layers)):
-            keys, values = (
-                torch.stack([_pad_front(prefix.layers[index][part], longest) for prefix in prefixes])
-                for part in (0, 1)
-            )
-            cache.update(keys.repeat_interleave(copies, 0), values.repeat_interleave(copies, 0), index)
-        known = torch.tensor([[0] * (longest - p.length) + [1] * p.length for p in prefixes])
-        # What stands at the ids of the prefix plays no part: it is in the cache.
-        ids = torch.cat([torch.full_like(known, self.processor.pad_token_id), suffixes["input_ids"]], 1)
-        mask = torch.cat([known, suffixes["attention_mask"]], 1)
-        return cache, ids.to(self.model.device), mask.to(self.model.device)
-
     # --- answers --------------------------------------------------------------------------------
 
-    def _generate(
-        self,
-        prefixes: Sequence[Prefix],
-        prompts: Sequence[PromptIds],
-        asked: "Sequence[_Asked]",
-        watcher: Watcher | None,
+    def _results(
+        self, asked: "Sequence[_Asked]", begun: "Sequence[_Begun]", watcher: Watcher | None
     ) -> list[dict[str, Any]]:
-        """Free answers of one batch."""
-        options = [each.options for each in asked]
-        beams = options[0].num_beams
-        cache, ids, mask = self._resume(prefixes, prompts, copies=beams)
-        seeds = [_row_seed(each.options.seed, each.query) for each in asked]
-        chooser = TokenChooser(options, seeds, ids.device)
-        ends = RowEnds(chooser, self._end_ids(), [each.place for each in asked], watcher)
-        output = self.model.language_model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            past_key_values=cache,
-            max_new_tokens=max(own.max_new_tokens for own in options),
-            num_beams=beams,
-            do_sample=False,
-            logits_processor=LogitsProcessorList([chooser] if beams == 1 else []),
-            stopping_criteria=StoppingCriteriaList([ends] if beams == 1 else []),
-            return_dict_in_generate=True,
-            output_scores=beams > 1,
+        """Answers of one batch."""
+        options = asked[0].options
+        choices = asked[0].query.choices
+        cache, ids, mask = resume(
+            self.model,
+            [each.prefix for each in begun],
+            [each.suffix for each in begun],
+            self.processor.pad_token_id,
+            copies=1 if choices else options.num_beams,
         )
-        generated = output.sequences[:, ids.shape[1] :]
-        if beams > 1:
-            log_probs = self.model.language_model.compute_transition_scores(
-                output.sequences, output.scores, output.beam_indices, normalize_logits=False
-            ).cpu()
-        else:
-            log_probs = torch.stack(chooser.log_probs, 1)
-        return [
-            self._free_answer(row.tolist()[: own.max_new_tokens], scores.tolist())
-            for row, scores, own in zip(generated, log_probs, options, strict=True)
+        if choices:
+            sequences = [self.processor.answer_ids(scored_text(label)) for label in choices]
+            log_likelihoods = sequence_log_likelihoods(self.model, sequences, cache, ids, mask)
+            return [_chosen(choices, row) for row in log_likelihoods]
+        if options.num_beams > 1:
+            found = search_beams(self.model, options, cache, ids, mask)
+            return [self._free_answer(tokens, log_probs) for tokens, log_probs in found]
+        rows = [
+            FreeRow(
+                each.place,
+                each.options,
+                torch.Generator().manual_seed(_row_seed(each.options.seed, each.query)),
+            )
+            for each in asked
         ]
+        write_answers(self.model, rows, cache, ids, mask, self._end_ids(), watcher)
+        return [self._free_answer(row.tokens, row.log_probs) for row in rows]
 
     def _end_ids(self) -> list[int]:
         # What stops it: the language model's own setting, which transformers lets be one id or several.
@@ -456,14 +447,6 @@ class NatureLM:
             "finished": ids[length - 1] in ends,
         }
 
-    def _choose(
-        self, prefixes: Sequence[Prefix], prompts: Sequence[PromptIds], choices: tuple[str, ...]
-    ) -> list[dict[str, Any]]:
-        """Probabilities of a closed set for one batch."""
-        sequences = [self.processor.answer_ids(scored_text(label)) for label in choices]
-        log_likelihoods = sequence_log_likelihoods(self.model, sequences, *self._resume(prefixes, prompts))
-        return [_chosen(choices, row) for row in log_likelihoods]
-
 
 @dataclass(frozen=True)
 class _Asked:
@@ -479,6 +462,16 @@ class _Asked:
         return self.query.choices or (self.options if self.options.num_beams > 1 else None)
 
 
+@dataclass
+class _Begun:
+    """How far a prompt is read, what it has behind that, and the seconds that it took."""
+
+    prefix: Prefix
+    suffix: tuple[int, ...]
+    hear: float
+    prefill: float
+
+
 def _chosen(choices: tuple[str, ...], log_likelihoods: Tensor) -> dict[str, Any]:
     probabilities = log_likelihoods.softmax(-1)
     ranked = sorted(
@@ -491,9 +484,9 @@ def _chosen(choices: tuple[str, ...], log_likelihoods: Tensor) -> dict[str, Any]
     return {"text": ranked[0].label, "probability": ranked[0].probability, "choices": tuple(ranked)}
 
 
-def _pad_front(states: Tensor, length: int) -> Tensor:
-    """(heads, n, size) to (heads, length, size), zeros first; they are masked."""
-    return torch.nn.functional.pad(states, (0, 0, length - states.shape[1], 0))
+def _before(audio_token_id: int, tokens: tuple[int, ...]) -> tuple[int, ...]:
+    """What stands before the first audio place."""
+    return tokens[: tokens.index(audio_token_id)] if audio_token_id in tokens else tokens
 
 
 def _row_seed(seed: int, query: Query) -> int:
