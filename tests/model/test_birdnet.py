@@ -319,6 +319,12 @@ def test_keeps_one_core_busy_and_no_other() -> None:
     assert float(done.stdout) < 1.1
 
 
+@pytest.mark.parametrize("samples", [WINDOW - 1, WINDOW + 1, 0])
+def test_windows_of_another_length_are_refused(samples: int, ear: BirdNetEar) -> None:
+    with pytest.raises(ValueError, match="144000 samples"):
+        ear.graph.embed(np.zeros((1, samples), np.float32))
+
+
 @fetched
 @pytest.mark.parametrize("damage", ["other bytes", "cut short", "another graph"])
 def test_another_graph_is_refused(damage: str, tmp_path: Path) -> None:

@@ -58,7 +58,10 @@ class BirdNetGraph:
         """(windows, 144,000) float32 at 48 kHz to (windows, 1,024) embeddings, none below 0.
 
         BirdNET scales each window to its own loudest sample, so that loudness does not matter.
+        Raises ValueError for windows of another length.
         """
+        if any(len(window) != WINDOW_SAMPLES for window in windows):
+            raise ValueError(f"BirdNET hears windows of {WINDOW_SAMPLES} samples, nothing else")
         found = np.empty((len(windows), EMBEDDING_SIZE), dtype=np.float32)
         for row, window in enumerate(windows):
             found[row] = self._embed_one(np.ascontiguousarray(window, dtype=np.float32))

@@ -1,6 +1,6 @@
 """BirdNET's TensorFlow Lite graph taken apart: scaling and transforms, the network behind them, the last layer.
 
-As published, half of the time goes into the two spectrograms of a window: blocks of samples are gathered, and
+As published, nearly half of the time goes into the two spectrograms of a window: blocks of samples are gathered, and
 the transform makes its sine tables anew for each window. So they are made here, from the constants of the file
 and as it rounds: the window in 32 bits, the transform in 64. What follows stays the file's own, from the mel
 bands on. Of each transform the graph keeps the real part alone, not the magnitude, and so does this.
