@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -24,8 +25,15 @@ from naturelm.cli.models import app
 from naturelm.errors import CheckpointError
 from naturelm.model import birdnet_files
 from naturelm.model.birdnet import BirdNetConfig, BirdNetEar
-from naturelm.model.birdnet_files import BIRDNET_LICENCE, birdnet_folder, birdnet_ready, fetch_birdnet
-from naturelm.model.birdnet_graph import GRAPH_FILE, BirdNetGraph
+from naturelm.model.birdnet_files import (
+    BIRDNET_LICENCE,
+    GRAPH_FILE,
+    birdnet_folder,
+    birdnet_ready,
+    fetch_birdnet,
+)
+from naturelm.model.birdnet_graph import BirdNetGraph
+from naturelm.model.birdnet_parts import take_apart
 from naturelm.model.cached import WheelFiles
 from naturelm.model.configuration import NatureLMConfig
 from tiny import noise, tiny_naturelm, tiny_projector_config, tiny_text_config
@@ -210,22 +218,126 @@ def test_models_lists_it(empty_cache: Path) -> None:
 # What it hears
 
 
-@fetched
-def test_scores_are_those_of_the_graph_as_published(ear: BirdNetEar) -> None:
+def published_scores(windows: np.ndarray) -> np.ndarray:
+    """Of BirdNET's file as it is, with nothing of this package between."""
     from ai_edge_litert.interpreter import Interpreter
 
-    windows = np.stack([noise(3.0, 0, RATE), np.pad(noise(1.0, 1, RATE), (0, 2 * RATE))])
     published = Interpreter(str(birdnet_folder() / GRAPH_FILE), num_threads=1)
     published.allocate_tensors()
+    (given,), (scores,) = published.get_input_details(), published.get_output_details()
+    found = []
     for window in windows:
-        published.set_tensor(published.get_input_details()[0]["index"], window[None])
+        published.set_tensor(given["index"], window[None])
         published.invoke()
-        expected = published.get_tensor(published.get_output_details()[0]["index"])
-        np.testing.assert_allclose(ear.predict(window), expected, atol=1e-4)
+        found.append(published.get_tensor(scores["index"])[0])
+    return np.stack(found)
+
+
+def hard_windows() -> dict[str, np.ndarray]:
+    """Windows whose bands are empty, full, or as far apart as they can be."""
+    nothing = np.zeros(WINDOW, np.float32)
+    click = nothing.copy()
+    click[WINDOW // 3] = 1
+    loud = noise(3.0, 0, RATE)
+    return {
+        "noise": loud,
+        "noise before silence": np.where(np.arange(WINDOW) < RATE, loud, 0).astype(np.float32),
+        "hardly a noise, far from 0": loud * 1e-3 + np.float32(0.5),
+        "silence": nothing,
+        "a constant": nothing + np.float32(0.3),
+        "a click": click,
+        "a tone": np.sin(0.1 * np.arange(WINDOW)).astype(np.float32),
+        "a ramp": np.linspace(-1, 1, WINDOW, dtype=np.float32),
+        "clipped": np.sign(loud),
+    }
+
+
+def assert_as_published(scores: np.ndarray, windows: np.ndarray) -> None:
+    expected = published_scores(windows)
+    np.testing.assert_allclose(scores, expected, atol=1e-4)
+    np.testing.assert_allclose(1 / (1 + np.exp(-scores)), 1 / (1 + np.exp(-expected)), atol=1e-5)
+
+
+@fetched
+@pytest.mark.parametrize("recording", sorted(OWL.parent.glob("*.flac")), ids=lambda path: path.stem)
+def test_scores_of_recordings_are_those_of_the_file_as_published(recording: Path, ear: BirdNetEar) -> None:
+    windows = ear.windows(read_audio(recording, sample_rate=RATE))
+    assert_as_published(ear.graph.predict(windows), windows)
+
+
+@fetched
+@pytest.mark.parametrize("name", sorted(hard_windows()))
+def test_scores_of_hard_windows_are_those_of_the_file_as_published(name: str, ear: BirdNetEar) -> None:
+    windows = hard_windows()[name][None]
+    assert_as_published(ear.graph.predict(windows), windows)
+
+
+@fetched
+@settings(deadline=None, max_examples=8)
+@given(seed=st.integers(0, 2**32 - 1), level=st.floats(-6, 3), offset=st.floats(-1, 1), steps=st.booleans())
+def test_scores_of_any_noise_are_those_of_the_file_as_published(
+    seed: int, level: float, offset: float, steps: bool, ear: BirdNetEar
+) -> None:
+    samples = noise(3.0, seed, RATE) * 10**level + offset
+    if steps:
+        samples = np.round(samples * 128) / 128
+    windows = samples.astype(np.float32)[None]
+    assert_as_published(ear.graph.predict(windows), windows)
+
+
+@fetched
+def test_scores_are_of_the_embeddings_and_the_last_layer(ear: BirdNetEar) -> None:
+    windows = np.stack([noise(3.0, 0, RATE), np.pad(noise(1.0, 1, RATE), (0, 2 * RATE))])
     labels, weight, bias = ear.class_directions()
     assert (len(labels), weight.shape, bias.shape) == (6522, (6522, 1024), (6522,))
-    heard = ear(torch.from_numpy(windows[:1])).last_hidden_state[0].numpy()
-    np.testing.assert_allclose(heard @ weight.T + bias, ear.predict(windows[0]), atol=1e-4)
+    heard = ear(torch.from_numpy(windows)).last_hidden_state[:, 0].numpy()
+    np.testing.assert_allclose(heard @ weight.T + bias, ear.graph.predict(windows), atol=1e-4)
+
+
+@fetched
+def test_scores_are_the_same_whatever_is_beside_them(ear: BirdNetEar) -> None:
+    embeddings = np.abs(np.random.default_rng(0).standard_normal((11, 1024))).astype(np.float32)
+    together = ear.graph.scores(embeddings)
+    for size in (1, 3, 4, 7):
+        parts = [ear.graph.scores(embeddings[first : first + size]) for first in range(0, 11, size)]
+        assert np.array_equal(np.concatenate(parts), together)
+    assert ear.graph.scores(embeddings[:0]).shape == (0, 6522)
+
+
+@fetched
+def test_keeps_one_core_busy_and_no_other() -> None:
+    code = (
+        "import time\nimport numpy as np\nfrom naturelm.model.birdnet_graph import BirdNetGraph\n"
+        "windows = np.random.default_rng(0).standard_normal((13, 144_000)).astype(np.float32)\n"
+        "graph = BirdNetGraph()\ngraph.predict(windows[:1])\n"
+        "alone, cpu = time.thread_time(), time.process_time()\n"
+        "for window in windows[1:]: graph.predict(window[None])\n"
+        "print((time.process_time() - cpu) / (time.thread_time() - alone))"
+    )
+    free = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    done = subprocess.run([sys.executable, "-c", code], env=free, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 1.1
+
+
+@pytest.mark.parametrize("samples", [WINDOW - 1, WINDOW + 1, 0])
+def test_windows_of_another_length_are_refused(samples: int, ear: BirdNetEar) -> None:
+    with pytest.raises(ValueError, match="144000 samples"):
+        ear.graph.embed(np.zeros((1, samples), np.float32))
+
+
+@fetched
+@pytest.mark.parametrize("damage", ["other bytes", "cut short", "another graph"])
+def test_another_graph_is_refused(damage: str, tmp_path: Path) -> None:
+    content = (birdnet_folder() / GRAPH_FILE).read_bytes()
+    if damage == "other bytes":
+        content = bytes(64)
+    elif damage == "cut short":
+        content = content[:10_000]
+    else:
+        content = take_apart(content).network  # BirdNET's own, without its spectrograms
+    (tmp_path / GRAPH_FILE).write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"BirdNET 2\.4"):
+        BirdNetGraph(tmp_path).embed(np.zeros((1, WINDOW), np.float32))
 
 
 @fetched

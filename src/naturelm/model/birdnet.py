@@ -20,8 +20,8 @@ from naturelm.model.birdnet_graph import (
     WINDOW_SAMPLES,
     BirdNetGraph,
     BirdNetLabel,
-    FloatArray,
 )
+from naturelm.model.birdnet_parts import FloatArray
 from naturelm.model.ear import EarOutput
 
 

@@ -1,8 +1,7 @@
 """BirdNET 2.4 as a function: 3 s of sound to the 1,024 numbers before its last layer, and that layer.
 
-The TensorFlow Lite file is read with `ai-edge-litert`. Its last operation is the fully connected layer that
-scores the 6,522 labels. The graph's output is moved to that layer's input, so that the fast kernels stay in
-use: they keep no tensor inside the graph that could be read afterwards.
+The parts of the TensorFlow Lite file (see `naturelm.model.birdnet_parts`) run in `ai-edge-litert`, all on one
+thread. The last layer is a part of its own: the fast kernels keep no tensor inside a graph to be read afterwards.
 """
 
 import hashlib
@@ -14,10 +13,9 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from naturelm.errors import CheckpointError
 from naturelm.model.birdnet_files import GRAPH_FILE, LABELS_FILE, birdnet_folder
+from naturelm.model.birdnet_parts import FloatArray, Parts, take_apart
 
 if TYPE_CHECKING:
     from ai_edge_litert.interpreter import Interpreter
@@ -27,8 +25,7 @@ WINDOW_SAMPLES = 3 * BIRDNET_RATE
 EMBEDDING_SIZE = 1024
 NUM_LABELS = 6522
 _REMEMBERED = 16_384  # windows whose embeddings are kept: 64 MB
-
-FloatArray = NDArray[np.float32]
+_SCORED_AT_ONCE = 4  # embeddings that share one reading of the last layer's 27 MB
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,10 @@ class BirdNetGraph:
         """(windows, 144,000) float32 at 48 kHz to (windows, 1,024) embeddings, none below 0.
 
         BirdNET scales each window to its own loudest sample, so that loudness does not matter.
+        Raises ValueError for windows of another length.
         """
+        if any(len(window) != WINDOW_SAMPLES for window in windows):
+            raise ValueError(f"BirdNET hears windows of {WINDOW_SAMPLES} samples, nothing else")
         found = np.empty((len(windows), EMBEDDING_SIZE), dtype=np.float32)
         for row, window in enumerate(windows):
             found[row] = self._embed_one(np.ascontiguousarray(window, dtype=np.float32))
@@ -69,8 +69,22 @@ class BirdNetGraph:
 
     def predict(self, windows: FloatArray) -> FloatArray:
         """(windows, 144,000) float32 at 48 kHz to (windows, labels) scores; the sigmoid of one is a confidence."""
-        weight, bias = self.last_layer
-        return self.embed(windows) @ weight.T + bias
+        return self.scores(self.embed(windows))
+
+    def scores(self, embeddings: FloatArray) -> FloatArray:
+        """(windows, 1,024) embeddings to (windows, labels) scores, each the same whatever is beside it.
+
+        On one thread: for a product of this size numpy would wake a thread a core, and they wait busily
+        for the next one.
+        """
+        found = np.empty((len(embeddings), NUM_LABELS), dtype=np.float32)
+        with self._lock:
+            for first in range(0, len(embeddings), _SCORED_AT_ONCE):
+                rows = embeddings[first : first + _SCORED_AT_ONCE]
+                filled = np.zeros((_SCORED_AT_ONCE, EMBEDDING_SIZE), dtype=np.float32)
+                filled[: len(rows)] = rows
+                found[first : first + len(rows)] = _run(self._scorer, filled)[: len(rows)]
+        return found
 
     @cached_property
     def labels(self) -> tuple[BirdNetLabel, ...]:
@@ -78,17 +92,10 @@ class BirdNetGraph:
         lines = (self._folder / LABELS_FILE).read_text(encoding="utf-8").splitlines()
         return tuple(BirdNetLabel(*line.split("_", 1)) for line in lines)
 
-    @cached_property
+    @property
     def last_layer(self) -> tuple[FloatArray, FloatArray]:
         """Weight (labels, 1,024), whose rows are the labels' directions among embeddings, and bias (labels,)."""
-        model = self._model()
-        graph = model.Subgraphs(0)
-        _, weight, bias = _last_inputs(graph)
-        values = [
-            model.Buffers(graph.Tensors(index).Buffer()).DataAsNumpy().view(np.float32)
-            for index in (weight, bias)
-        ]
-        return values[0].reshape(-1, EMBEDDING_SIZE).copy(), values[1].copy()
+        return self._parts.weight, self._parts.bias
 
     @property
     def _folder(self) -> Path:
@@ -105,36 +112,37 @@ class BirdNetGraph:
             return self._remembered[key]
 
     def _run(self, window: FloatArray) -> FloatArray:
-        # One window at a time: four at once are hardly faster, and another number of them costs a new plan.
-        interpreter = self._interpreter
-        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], window[None])
-        interpreter.invoke()
-        return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0]
+        # One window at a time: eight at once are no faster, and another number of them costs a new plan.
+        scaled = self._parts.scaling(window)
+        return _run(self._network, *(transform(scaled)[None] for transform in self._parts.transforms))[0]
 
     @cached_property
-    def _interpreter(self) -> "Interpreter":
-        model = self._model()
-        graph = model.Subgraphs(0)
-        graph.OutputsAsNumpy()[0] = _last_inputs(graph)[0]
-        from ai_edge_litert.interpreter import Interpreter
+    def _parts(self) -> Parts:
+        return take_apart((self._folder / GRAPH_FILE).read_bytes())
 
-        interpreter = Interpreter(model_content=bytes(model._tab.Bytes), num_threads=1)
-        interpreter.allocate_tensors()
-        return interpreter
+    @cached_property
+    def _network(self) -> "Interpreter":
+        return _opened(self._parts.network)
 
-    def _model(self) -> Any:
-        """The file as a flatbuffer that can be written to in memory."""
-        content = bytearray((self._folder / GRAPH_FILE).read_bytes())
-        try:
-            from ai_edge_litert.schema_py_generated import Model
-        except ImportError as error:
-            raise CheckpointError(
-                "BirdNET is read with ai-edge-litert, which is not installed: pip install 'naturelm[birdnet]'"
-            ) from error
-        return Model.GetRootAs(content, 0)
+    @cached_property
+    def _scorer(self) -> "Interpreter":
+        return _opened(self._parts.last_layer, _SCORED_AT_ONCE)
 
 
-def _last_inputs(graph: Any) -> tuple[int, int, int]:
-    """Tensors that go into the last operation: embedding, weight, bias."""
-    last = graph.Operators(graph.OperatorsLength() - 1)
-    return last.Inputs(0), last.Inputs(1), last.Inputs(2)
+def _opened(content: bytes, rows: int = 1) -> "Interpreter":
+    """A TensorFlow Lite file, ready for so many rows of each input at once."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=content, num_threads=1)
+    for given in interpreter.get_input_details():
+        interpreter.resize_tensor_input(given["index"], (rows, *given["shape"][1:]))
+    interpreter.allocate_tensors()
+    return interpreter
+
+
+def _run(interpreter: "Interpreter", *inputs: FloatArray) -> FloatArray:
+    for details, values in zip(interpreter.get_input_details(), inputs, strict=True):
+        interpreter.set_tensor(details["index"], values)
+    interpreter.invoke()
+    found: FloatArray = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    return found

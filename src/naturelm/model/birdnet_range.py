@@ -6,7 +6,7 @@ import numpy as np
 
 from naturelm.errors import CheckpointError
 from naturelm.model.birdnet_files import RANGE_FILE, birdnet_range_folder
-from naturelm.model.birdnet_graph import FloatArray
+from naturelm.model.birdnet_parts import FloatArray
 
 _ALL_YEAR = -1
 

@@ -32,7 +32,7 @@ class BirdNetListener:
     default_window = _SECONDS
     longest_window = _LONGEST
     batch_size = 16
-    alike = True  # windows go through it one by one
+    alike = True  # see `BirdNetGraph.scores`
 
     def __init__(
         self, labels: tuple[Label, ...] = (), place: Place | None = None, floor: float = DEFAULT_FLOOR
@@ -52,8 +52,6 @@ class BirdNetListener:
                 )
         self._wanted = np.array(wanted)
         self.labels = tuple(_label(self._graph.labels[index]) for index in wanted)
-        weight, bias = self._graph.last_layer
-        self._weight, self._bias = weight[self._wanted], bias[self._wanted]
 
     @property
     def identity(self) -> Mapping[str, object]:
@@ -71,10 +69,14 @@ class BirdNetListener:
 
     def listen(self, prepared: Sequence[FloatArray]) -> list[tuple[Said, ...]]:
         """See `Listener.listen`."""
-        return [self._said(stretches) for stretches in prepared]
+        if not prepared:
+            return []
+        embeddings = np.concatenate([self._graph.embed(stretches) for stretches in prepared])
+        logits = self._graph.scores(embeddings)[:, self._wanted]
+        ends = np.cumsum([len(stretches) for stretches in prepared])
+        return [self._said(each.max(0)) for each in np.split(logits, ends[:-1])]
 
-    def _said(self, stretches: FloatArray) -> tuple[Said, ...]:
-        logits = (self._graph.embed(stretches) @ self._weight.T + self._bias).max(0)
+    def _said(self, logits: FloatArray) -> tuple[Said, ...]:
         scores = 1 / (1 + np.exp(-logits.astype(np.float64)))
         kept = np.flatnonzero(scores >= self._floor)
         if not len(kept):

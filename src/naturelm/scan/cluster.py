@@ -8,7 +8,7 @@ again elsewhere, and what it had finished is not done twice.
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -67,7 +67,7 @@ def scan_on_cluster(
     with journal.held(Shard()):
         size = journal.claim(
             scan_parameters(listener, cut),
-            [asdict(label) for label in listener.labels],
+            [dict(vars(label)) for label in listener.labels],
             batch_size or listener.batch_size,
             fresh=fresh,
         )

@@ -41,7 +41,7 @@ class Listener(Protocol):
 
     name: of the model. identity: all that its scores depend on but the sound, as plain values for JSON.
     sample_rate: Hz that it hears. default_window, longest_window: s. batch_size: windows at once that suit it.
-    alike: whether the score of a window may differ in its last digits with the windows that share its batch.
+    alike: whether the score of a window is the same to its last digit, whatever windows share its batch.
     labels: what it scores, with their names; empty where it only writes answers.
     """
 

@@ -82,7 +82,7 @@ def scan_recordings(
     shard = shard or Shard()
     check_window(listener, cut)
     journal = Journal(folder)
-    labels = [asdict(label) for label in listener.labels]
+    labels = [dict(vars(label)) for label in listener.labels]
     with journal.held(shard):
         size = batch_size or listener.batch_size
         size = journal.claim(scan_parameters(listener, cut), labels, size, fresh=fresh)

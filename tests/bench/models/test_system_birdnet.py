@@ -12,8 +12,7 @@ from naturelm.audio import read_audio
 from naturelm.bench.models.birdnet import BirdNetOptions, BirdNetSystem
 from naturelm.bench.models.deciding import UnanswerableError
 from naturelm.errors import CheckpointError
-from naturelm.model.birdnet_files import birdnet_folder, birdnet_ready
-from naturelm.model.birdnet_graph import GRAPH_FILE
+from naturelm.model.birdnet_files import GRAPH_FILE, birdnet_folder, birdnet_ready
 
 RATE, WINDOW = 48_000, 144_000
 OWL = Path(__file__).parents[3] / "examples" / "recordings" / "owl.flac"
