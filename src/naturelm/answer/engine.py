@@ -10,6 +10,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
@@ -19,9 +20,11 @@ import torch
 from torch import Tensor
 
 from naturelm.answer.branching import sequence_log_likelihoods
-from naturelm.answer.cache import ByteLimitedCache, clip_key, weights_stamp
+from naturelm.answer.cache import clip_key, weights_stamp
 from naturelm.answer.clips import read_clip
-from naturelm.answer.prefixes import Prefix, begin, extend, resume
+from naturelm.answer.packed_head import PackedHead
+from naturelm.answer.prefixes import resume
+from naturelm.answer.reading import BegunPrompt, PromptReader
 from naturelm.answer.results import (
     Answer,
     Choice,
@@ -37,7 +40,7 @@ from naturelm.answer.writing import FreeRow, search_beams, write_answers
 from naturelm.audio import AudioSource
 from naturelm.errors import QuestionError
 from naturelm.model.loading import load_model, load_processor, model_revision, open_checkpoint
-from naturelm.model.modeling import LORA_ADAPTER, NatureLMForConditionalGeneration
+from naturelm.model.modeling import NatureLMForConditionalGeneration
 from naturelm.model.processing import NatureLMProcessor, PromptIds
 from naturelm.model.registry import DEFAULT_MODEL
 
@@ -63,9 +66,8 @@ class NatureLM:
         self.name = name
         self.revision = revision
         self.batch_size = batch_size
-        self._heard: ByteLimitedCache[Tensor] = ByteLimitedCache(cache_bytes // 4)
-        self._prefixes: ByteLimitedCache[Prefix] = ByteLimitedCache(cache_bytes)
-        self._heads: ByteLimitedCache[Prefix] = ByteLimitedCache(cache_bytes // 16)
+        self._reader = PromptReader(model, processor, cache_bytes)
+        self._head: tuple[int, PackedHead | None] | None = None  # with the weights' stamp
         self._turn = threading.RLock()
 
     @classmethod
@@ -113,9 +115,7 @@ class NatureLM:
     def sibling(self) -> "NatureLM":
         """The same weights with a cache and a batch size of its own; the two take turns."""
         other = copy.copy(self)
-        other._heard = ByteLimitedCache(self._heard.limit)
-        other._prefixes = ByteLimitedCache(self._prefixes.limit)
-        other._heads = ByteLimitedCache(self._heads.limit)
+        other._reader = self._reader.forgetful_copy()
         return other
 
     @overload
@@ -248,9 +248,7 @@ class NatureLM:
     def clear_cache(self) -> None:
         """Forget every clip heard."""
         with self._turn:
-            self._heard.clear()
-            self._prefixes.clear()
-            self._heads.clear()
+            self._reader.clear()
 
     def _answers(self, asked: "Sequence[_Asked]", watcher: Watcher | None) -> dict[int, Answer]:
         """Answers by the place of their query."""
@@ -260,11 +258,13 @@ class NatureLM:
             self.processor.prompt_ids(query.question, [len(clip.samples) for clip in query.clips])
             for query in queries
         ]
-        begun = self._begin(queries, prompts)
+        stamp = weights_stamp(self.model)
+        begun = self._reader.begin(stamp, queries, prompts, self.batch_size)
         answers = {}
         for rows in self._batches(asked, prompts):
             began = time.perf_counter()
-            results = self._results([asked[i] for i in rows], [begun[i] for i in rows], watcher)
+            with self._packed_head(stamp):
+                results = self._results([asked[i] for i in rows], [begun[i] for i in rows], watcher)
             share = (time.perf_counter() - began) / len(rows)
             for i, result in zip(rows, results, strict=True):
                 clip = queries[i].clips[0] if queries[i].clips else _NO_CLIP
@@ -280,110 +280,6 @@ class NatureLM:
                     **result,
                 )
         return answers
-
-    # --- the shared prefix ----------------------------------------------------------------------
-
-    def _begin(self, queries: Sequence[Query], prompts: Sequence[PromptIds]) -> "list[_Begun]":
-        """Every query with its prompt in the language model's memory: up to its last audio place, which is kept for
-        other questions, and where one prompt is asked several times all but its last token."""
-        stamp = weights_stamp(self.model)
-        # As the layers have it now, since a caller may have scaled the adapter as well.
-        adapter = stamp, tuple(layer.scaling[LORA_ADAPTER] for layer in self.model.lora_layers())
-        clip_keys = [tuple(clip_key(clip.samples) for clip in query.clips) for query in queries]
-        keys = [(adapter, prompt.prefix, clips) for prompt, clips in zip(prompts, clip_keys, strict=True)]
-        found = {key: self._prefixes.get(key) for key in keys}
-        new = {key: i for i, key in reversed(list(enumerate(keys))) if found[key] is None}
-        spent: dict[int, tuple[float, float]] = {}
-        todo = sorted(new.items(), key=lambda item: len(item[0][1]))
-        for first in range(0, len(todo), self.batch_size):
-            part = todo[first : first + self.batch_size]
-            began = time.perf_counter()
-            heard = self._hear(
-                stamp, [(c, k) for _, i in part for c, k in zip(queries[i].clips, clip_keys[i], strict=True)]
-            )
-            hearing = (time.perf_counter() - began) / len(part)
-            began = time.perf_counter()
-            audio = [[heard[key] for key in clip_keys[i]] for _, i in part]
-            computed = self._prefill(adapter, [prompts[i].prefix for _, i in part], audio)
-            prefilling = (time.perf_counter() - began) / len(part)
-            for (key, i), prefix in zip(part, computed, strict=True):
-                found[key], spent[i] = prefix, (hearing, prefilling)
-                self._prefixes.put(key, prefix, prefix.nbytes)
-        begun = [
-            _Begun(found[key], prompt.suffix, *spent.get(i, (0.0, 0.0)))  # type: ignore[arg-type]  # all are found now
-            for i, (key, prompt) in enumerate(zip(keys, prompts, strict=True))
-        ]
-        same: dict[object, list[_Begun]] = {}
-        for key, each in zip(keys, begun, strict=True):
-            same.setdefault((key, each.suffix), []).append(each)
-        self._go_on([group for group in same.values() if len(group) > 1 and len(group[0].suffix) > 1])
-        return begun
-
-    def _go_on(self, groups: "list[list[_Begun]]") -> None:
-        """Read what the prompts of each group have in common: all but the last token."""
-        groups.sort(key=lambda group: len(group[0].suffix))
-        for first in range(0, len(groups), self.batch_size):
-            part = groups[first : first + self.batch_size]
-            began = time.perf_counter()
-            longer = extend(
-                self.model,
-                [group[0].prefix for group in part],
-                [group[0].suffix[:-1] for group in part],
-                (),
-                self.processor.pad_token_id,
-            )
-            share = (time.perf_counter() - began) / len(part)
-            for group, prefix in zip(part, longer, strict=True):
-                group[0].prefill += share
-                for each in group:
-                    each.prefix, each.suffix = prefix, each.suffix[-1:]
-
-    def _hear(self, stamp: int, clips: Sequence[tuple[Clip, bytes]]) -> dict[bytes, Tensor]:
-        """Audio embeddings by clip key. Clips of one padded length share a batch, so that padding,
-        which counts as sound for official weights, is that of each clip alone."""
-        heard = {key: self._heard.get((stamp, key)) for _, key in clips}
-        groups: dict[int, dict[bytes, Clip]] = {}
-        for clip, key in clips:
-            if heard[key] is None:
-                padded = self.model.config.padded_samples(len(clip.samples))
-                groups.setdefault(padded, {})[key] = clip
-        for group in groups.values():
-            batch = self.processor.feature_extractor([clip.samples for clip in group.values()])
-            fbanks = [clip.fbank for clip in group.values()]
-            embeds = self.model.get_audio_features(
-                batch["input_values"].to(self.model.device),
-                batch["input_features_mask"].to(self.model.device),
-                None if any(fbank is None for fbank in fbanks) else torch.stack(fbanks),
-            )
-            for key, embed in zip(group, embeds, strict=True):
-                heard[key] = embed
-                self._heard.put((stamp, key), embed, embed.nbytes)
-        return heard  # type: ignore[return-value]
-
-    def _prefill(
-        self, adapter: object, tokens: Sequence[tuple[int, ...]], audio: Sequence[Sequence[Tensor]]
-    ) -> list[Prefix]:
-        """Prefixes of some tokens. What stands before the sound is read once, where several of them share it."""
-        pad_id = self.processor.pad_token_id
-        clips = [embeds for own in audio for embeds in own]
-        heads = [_before(self.model.config.audio_token_id, own) for own in tokens]
-        read = {head: self._heads.get((adapter, head)) for head in heads}
-        missing = [head for head, prefix in read.items() if prefix is None]
-        if missing and (len(read) == len(tokens) or () in read):
-            return begin(self.model, tokens, clips, pad_id)
-        for head, prefix in zip(
-            missing, begin(self.model, missing, (), pad_id) if missing else (), strict=True
-        ):
-            read[head] = prefix
-            self._heads.put((adapter, head), prefix, prefix.nbytes)
-        longer = [i for i, head in enumerate(heads) if len(tokens[i]) > len(head)]
-        made: list[Prefix] = [read[head] for head in heads]  # type: ignore[misc]
-        if longer:
-            rest = [tokens[i][len(heads[i]) :] for i in longer]
-            extended = extend(self.model, [made[i] for i in longer], rest, clips, pad_id)
-            for i, prefix in zip(longer, extended, strict=True):
-                made[i] = prefix
-        return made
 
     def _batches(self, asked: "Sequence[_Asked]", prompts: Sequence[PromptIds]) -> list[list[int]]:
         """Rows that go together: one closed set, one beam search, or free answers; of like length."""
@@ -401,7 +297,7 @@ class NatureLM:
     # --- answers --------------------------------------------------------------------------------
 
     def _results(
-        self, asked: "Sequence[_Asked]", begun: "Sequence[_Begun]", watcher: Watcher | None
+        self, asked: "Sequence[_Asked]", begun: Sequence[BegunPrompt], watcher: Watcher | None
     ) -> list[dict[str, Any]]:
         """Answers of one batch."""
         options = asked[0].options
@@ -430,6 +326,13 @@ class NatureLM:
         ]
         write_answers(self.model, rows, cache, ids, mask, self._end_ids(), watcher)
         return [self._free_answer(row.tokens, row.log_probs) for row in rows]
+
+    def _packed_head(self, stamp: int) -> AbstractContextManager[None]:
+        """The language model's last layer is faster inside, where it can be."""
+        if self._head is None or self._head[0] != stamp:
+            self._head = stamp, PackedHead.of(self.model.get_output_embeddings())
+        packed = self._head[1]
+        return nullcontext() if packed is None else packed.in_use()
 
     def _end_ids(self) -> list[int]:
         # What stops it: the language model's own setting, which transformers lets be one id or several.
@@ -462,16 +365,6 @@ class _Asked:
         return self.query.choices or (self.options if self.options.num_beams > 1 else None)
 
 
-@dataclass
-class _Begun:
-    """How far a prompt is read, what it has behind that, and the seconds that it took."""
-
-    prefix: Prefix
-    suffix: tuple[int, ...]
-    hear: float
-    prefill: float
-
-
 def _chosen(choices: tuple[str, ...], log_likelihoods: Tensor) -> dict[str, Any]:
     probabilities = log_likelihoods.softmax(-1)
     ranked = sorted(
@@ -482,11 +375,6 @@ def _chosen(choices: tuple[str, ...], log_likelihoods: Tensor) -> dict[str, Any]
         key=lambda choice: -choice.log_likelihood,
     )
     return {"text": ranked[0].label, "probability": ranked[0].probability, "choices": tuple(ranked)}
-
-
-def _before(audio_token_id: int, tokens: tuple[int, ...]) -> tuple[int, ...]:
-    """What stands before the first audio place."""
-    return tokens[: tokens.index(audio_token_id)] if audio_token_id in tokens else tokens
 
 
 def _row_seed(seed: int, query: Query) -> int:

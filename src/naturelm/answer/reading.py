@@ -1,0 +1,164 @@
+"""The beginnings of prompts, heard and read once and kept: what `NatureLM` answers from.
+
+The prompt puts the audio before the question, so a clip's place in the language model's memory serves every question.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from naturelm.answer.cache import ByteLimitedCache, clip_key
+from naturelm.answer.prefixes import Prefix, begin, extend
+from naturelm.answer.results import Clip, Query
+from naturelm.model.modeling import LORA_ADAPTER, NatureLMForConditionalGeneration
+from naturelm.model.processing import NatureLMProcessor, PromptIds
+
+
+@dataclass
+class BegunPrompt:
+    """How far a prompt is read, what it has behind that, and the seconds that hearing and reading took."""
+
+    prefix: Prefix
+    suffix: tuple[int, ...]
+    hear: float
+    prefill: float
+
+
+class PromptReader:
+    """Hears clips and reads prompts, and remembers both within some bytes."""
+
+    def __init__(
+        self, model: NatureLMForConditionalGeneration, processor: NatureLMProcessor, cache_bytes: int
+    ) -> None:
+        self._model = model
+        self._processor = processor
+        self._cache_bytes = cache_bytes
+        self._heard: ByteLimitedCache[Tensor] = ByteLimitedCache(cache_bytes // 4)
+        self._prefixes: ByteLimitedCache[Prefix] = ByteLimitedCache(cache_bytes)
+        self._heads: ByteLimitedCache[Prefix] = ByteLimitedCache(cache_bytes // 16)
+
+    def forgetful_copy(self) -> "PromptReader":
+        """One that remembers as much, and nothing yet."""
+        return PromptReader(self._model, self._processor, self._cache_bytes)
+
+    def clear(self) -> None:
+        """Forget every clip and prompt."""
+        self._heard.clear()
+        self._prefixes.clear()
+        self._heads.clear()
+
+    def begin(
+        self, stamp: int, queries: Sequence[Query], prompts: Sequence[PromptIds], batch_size: int
+    ) -> list[BegunPrompt]:
+        """Every query with its prompt in the language model's memory: up to its last audio place, which is kept for
+        other questions, and where one prompt is asked several times all but its last token.
+
+        stamp: of the weights as they are (see `weights_stamp`). batch_size: rows read together at most.
+        """
+        # As the layers have it now, since a caller may have scaled the adapter as well.
+        adapter = stamp, tuple(layer.scaling[LORA_ADAPTER] for layer in self._model.lora_layers())
+        clip_keys = [tuple(clip_key(clip.samples) for clip in query.clips) for query in queries]
+        keys = [(adapter, prompt.prefix, clips) for prompt, clips in zip(prompts, clip_keys, strict=True)]
+        found = {key: self._prefixes.get(key) for key in keys}
+        new = {key: i for i, key in reversed(list(enumerate(keys))) if found[key] is None}
+        spent: dict[int, tuple[float, float]] = {}
+        todo = sorted(new.items(), key=lambda item: len(item[0][1]))
+        for first in range(0, len(todo), batch_size):
+            part = todo[first : first + batch_size]
+            began = time.perf_counter()
+            heard = self._hear(
+                stamp, [(c, k) for _, i in part for c, k in zip(queries[i].clips, clip_keys[i], strict=True)]
+            )
+            hearing = (time.perf_counter() - began) / len(part)
+            began = time.perf_counter()
+            audio = [[heard[key] for key in clip_keys[i]] for _, i in part]
+            computed = self._prefill(adapter, [prompts[i].prefix for _, i in part], audio)
+            prefilling = (time.perf_counter() - began) / len(part)
+            for (key, i), prefix in zip(part, computed, strict=True):
+                found[key], spent[i] = prefix, (hearing, prefilling)
+                self._prefixes.put(key, prefix, prefix.nbytes)
+        begun = [
+            BegunPrompt(found[key], prompt.suffix, *spent.get(i, (0.0, 0.0)))  # type: ignore[arg-type]  # all are found now
+            for i, (key, prompt) in enumerate(zip(keys, prompts, strict=True))
+        ]
+        same: dict[object, list[BegunPrompt]] = {}
+        for key, each in zip(keys, begun, strict=True):
+            same.setdefault((key, each.suffix), []).append(each)
+        self._go_on(
+            [group for group in same.values() if len(group) > 1 and len(group[0].suffix) > 1], batch_size
+        )
+        return begun
+
+    def _go_on(self, groups: list[list[BegunPrompt]], batch_size: int) -> None:
+        """Read what the prompts of each group have in common: all but the last token."""
+        groups.sort(key=lambda group: len(group[0].suffix))
+        for first in range(0, len(groups), batch_size):
+            part = groups[first : first + batch_size]
+            began = time.perf_counter()
+            longer = extend(
+                self._model,
+                [group[0].prefix for group in part],
+                [group[0].suffix[:-1] for group in part],
+                (),
+                self._processor.pad_token_id,
+            )
+            share = (time.perf_counter() - began) / len(part)
+            for group, prefix in zip(part, longer, strict=True):
+                group[0].prefill += share
+                for each in group:
+                    each.prefix, each.suffix = prefix, each.suffix[-1:]
+
+    def _hear(self, stamp: int, clips: Sequence[tuple[Clip, bytes]]) -> dict[bytes, Tensor]:
+        """Audio embeddings by clip key. Clips of one padded length share a batch, so that padding,
+        which counts as sound for official weights, is that of each clip alone."""
+        heard = {key: self._heard.get((stamp, key)) for _, key in clips}
+        groups: dict[int, dict[bytes, Clip]] = {}
+        for clip, key in clips:
+            if heard[key] is None:
+                padded = self._model.config.padded_samples(len(clip.samples))
+                groups.setdefault(padded, {})[key] = clip
+        for group in groups.values():
+            batch = self._processor.feature_extractor([clip.samples for clip in group.values()])
+            fbanks = [clip.fbank for clip in group.values()]
+            embeds = self._model.get_audio_features(
+                batch["input_values"].to(self._model.device),
+                batch["input_features_mask"].to(self._model.device),
+                None if any(fbank is None for fbank in fbanks) else torch.stack(fbanks),
+            )
+            for key, embed in zip(group, embeds, strict=True):
+                heard[key] = embed
+                self._heard.put((stamp, key), embed, embed.nbytes)
+        return heard  # type: ignore[return-value]
+
+    def _prefill(
+        self, adapter: object, tokens: Sequence[tuple[int, ...]], audio: Sequence[Sequence[Tensor]]
+    ) -> list[Prefix]:
+        """Prefixes of some tokens. What stands before the sound is read once, where several of them share it."""
+        pad_id = self._processor.pad_token_id
+        clips = [embeds for own in audio for embeds in own]
+        heads = [_before(self._model.config.audio_token_id, own) for own in tokens]
+        read = {head: self._heads.get((adapter, head)) for head in heads}
+        missing = [head for head, prefix in read.items() if prefix is None]
+        if missing and (len(read) == len(tokens) or () in read):
+            return begin(self._model, tokens, clips, pad_id)
+        for head, prefix in zip(
+            missing, begin(self._model, missing, (), pad_id) if missing else (), strict=True
+        ):
+            read[head] = prefix
+            self._heads.put((adapter, head), prefix, prefix.nbytes)
+        longer = [i for i, head in enumerate(heads) if len(tokens[i]) > len(head)]
+        made: list[Prefix] = [read[head] for head in heads]  # type: ignore[misc]
+        if longer:
+            rest = [tokens[i][len(heads[i]) :] for i in longer]
+            extended = extend(self._model, [made[i] for i in longer], rest, clips, pad_id)
+            for i, prefix in zip(longer, extended, strict=True):
+                made[i] = prefix
+        return made
+
+
+def _before(audio_token_id: int, tokens: tuple[int, ...]) -> tuple[int, ...]:
+    """What stands before the first audio place."""
+    return tokens[: tokens.index(audio_token_id)] if audio_token_id in tokens else tokens
