@@ -22,7 +22,7 @@ from torch import Tensor
 from naturelm.answer.branching import sequence_log_likelihoods
 from naturelm.answer.cache import clip_key, weights_stamp
 from naturelm.answer.clips import read_clip
-from naturelm.answer.packed_head import PackedHead
+from naturelm.answer.packed import PackedLayers
 from naturelm.answer.prefixes import resume
 from naturelm.answer.reading import BegunPrompt, PromptReader
 from naturelm.answer.results import (
@@ -40,7 +40,7 @@ from naturelm.answer.writing import FreeRow, search_beams, write_answers
 from naturelm.audio import AudioSource
 from naturelm.errors import QuestionError
 from naturelm.model.loading import load_model, load_processor, model_revision, open_checkpoint
-from naturelm.model.modeling import NatureLMForConditionalGeneration
+from naturelm.model.modeling import LORA_ADAPTER, NatureLMForConditionalGeneration
 from naturelm.model.processing import NatureLMProcessor, PromptIds
 from naturelm.model.registry import DEFAULT_MODEL
 
@@ -67,7 +67,7 @@ class NatureLM:
         self.revision = revision
         self.batch_size = batch_size
         self._reader = PromptReader(model, processor, cache_bytes)
-        self._head: tuple[int, PackedHead | None] | None = None  # with the weights' stamp
+        self._layers: tuple[object, PackedLayers | None] | None = None  # with what they are made of
         self._turn = threading.RLock()
 
     @classmethod
@@ -258,27 +258,29 @@ class NatureLM:
             self.processor.prompt_ids(query.question, [len(clip.samples) for clip in query.clips])
             for query in queries
         ]
-        stamp = weights_stamp(self.model)
-        begun = self._reader.begin(stamp, queries, prompts, self.batch_size)
+        # With the adapter's scales as the layers have them now, since a caller may have changed them as well.
+        scales = tuple(layer.scaling[LORA_ADAPTER] for layer in self.model.lora_layers())
+        weights = weights_stamp(self.model), scales
         answers = {}
-        for rows in self._batches(asked, prompts):
-            began = time.perf_counter()
-            with self._packed_head(stamp):
+        with self._packed(weights):
+            begun = self._reader.begin(weights, queries, prompts, self.batch_size)
+            for rows in self._batches(asked, prompts):
+                began = time.perf_counter()
                 results = self._results([asked[i] for i in rows], [begun[i] for i in rows], watcher)
-            share = (time.perf_counter() - began) / len(rows)
-            for i, result in zip(rows, results, strict=True):
-                clip = queries[i].clips[0] if queries[i].clips else _NO_CLIP
-                answers[asked[i].place] = Answer(
-                    recording=clip.recording,
-                    start=clip.start,
-                    end=clip.end,
-                    question=queries[i].question,
-                    prompt_tokens=len(prompts[i].ids),
-                    seconds=Seconds(begun[i].hear, begun[i].prefill, answer=share),
-                    model=self.name,
-                    revision=self.revision,
-                    **result,
-                )
+                share = (time.perf_counter() - began) / len(rows)
+                for i, result in zip(rows, results, strict=True):
+                    clip = queries[i].clips[0] if queries[i].clips else _NO_CLIP
+                    answers[asked[i].place] = Answer(
+                        recording=clip.recording,
+                        start=clip.start,
+                        end=clip.end,
+                        question=queries[i].question,
+                        prompt_tokens=len(prompts[i].ids),
+                        seconds=Seconds(begun[i].hear, begun[i].prefill, answer=share),
+                        model=self.name,
+                        revision=self.revision,
+                        **result,
+                    )
         return answers
 
     def _batches(self, asked: "Sequence[_Asked]", prompts: Sequence[PromptIds]) -> list[list[int]]:
@@ -327,11 +329,11 @@ class NatureLM:
         write_answers(self.model, rows, cache, ids, mask, self._end_ids(), watcher)
         return [self._free_answer(row.tokens, row.log_probs) for row in rows]
 
-    def _packed_head(self, stamp: int) -> AbstractContextManager[None]:
-        """The language model's last layer is faster inside, where it can be."""
-        if self._head is None or self._head[0] != stamp:
-            self._head = stamp, PackedHead.of(self.model.get_output_embeddings())
-        packed = self._head[1]
+    def _packed(self, weights: object) -> AbstractContextManager[None]:
+        """The language model's layers are faster inside, where they can be. weights: equal while those are the same."""
+        if self._layers is None or self._layers[0] != weights:
+            self._layers = weights, PackedLayers.of(self.model)
+        packed = self._layers[1]
         return nullcontext() if packed is None else packed.in_use()
 
     def _end_ids(self) -> list[int]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from naturelm.answer.cache import ByteLimitedCache, clip_key
 from naturelm.answer.prefixes import Prefix, begin, extend
 from naturelm.answer.results import Clip, Query
-from naturelm.model.modeling import LORA_ADAPTER, NatureLMForConditionalGeneration
+from naturelm.model.modeling import NatureLMForConditionalGeneration
 from naturelm.model.processing import NatureLMProcessor, PromptIds
 
 
@@ -51,17 +51,20 @@ class PromptReader:
         self._heads.clear()
 
     def begin(
-        self, stamp: int, queries: Sequence[Query], prompts: Sequence[PromptIds], batch_size: int
+        self,
+        weights: tuple[int, tuple[float, ...]],
+        queries: Sequence[Query],
+        prompts: Sequence[PromptIds],
+        batch_size: int,
     ) -> list[BegunPrompt]:
         """Every query with its prompt in the language model's memory: up to its last audio place, which is kept for
         other questions, and where one prompt is asked several times all but its last token.
 
-        stamp: of the weights as they are (see `weights_stamp`). batch_size: rows read together at most.
+        weights: their stamp (see `weights_stamp`), and the scales of the adapter's layers, as they are now.
+        batch_size: rows read together at most.
         """
-        # As the layers have it now, since a caller may have scaled the adapter as well.
-        adapter = stamp, tuple(layer.scaling[LORA_ADAPTER] for layer in self._model.lora_layers())
         clip_keys = [tuple(clip_key(clip.samples) for clip in query.clips) for query in queries]
-        keys = [(adapter, prompt.prefix, clips) for prompt, clips in zip(prompts, clip_keys, strict=True)]
+        keys = [(weights, prompt.prefix, clips) for prompt, clips in zip(prompts, clip_keys, strict=True)]
         found = {key: self._prefixes.get(key) for key in keys}
         new = {key: i for i, key in reversed(list(enumerate(keys))) if found[key] is None}
         spent: dict[int, tuple[float, float]] = {}
@@ -70,12 +73,13 @@ class PromptReader:
             part = todo[first : first + batch_size]
             began = time.perf_counter()
             heard = self._hear(
-                stamp, [(c, k) for _, i in part for c, k in zip(queries[i].clips, clip_keys[i], strict=True)]
+                weights[0],
+                [(c, k) for _, i in part for c, k in zip(queries[i].clips, clip_keys[i], strict=True)],
             )
             hearing = (time.perf_counter() - began) / len(part)
             began = time.perf_counter()
             audio = [[heard[key] for key in clip_keys[i]] for _, i in part]
-            computed = self._prefill(adapter, [prompts[i].prefix for _, i in part], audio)
+            computed = self._prefill(weights, [prompts[i].prefix for _, i in part], audio)
             prefilling = (time.perf_counter() - began) / len(part)
             for (key, i), prefix in zip(part, computed, strict=True):
                 found[key], spent[i] = prefix, (hearing, prefilling)
@@ -134,13 +138,13 @@ class PromptReader:
         return heard  # type: ignore[return-value]
 
     def _prefill(
-        self, adapter: object, tokens: Sequence[tuple[int, ...]], audio: Sequence[Sequence[Tensor]]
+        self, weights: object, tokens: Sequence[tuple[int, ...]], audio: Sequence[Sequence[Tensor]]
     ) -> list[Prefix]:
         """Prefixes of some tokens. What stands before the sound is read once, where several of them share it."""
         pad_id = self._processor.pad_token_id
         clips = [embeds for own in audio for embeds in own]
         heads = [_before(self._model.config.audio_token_id, own) for own in tokens]
-        read = {head: self._heads.get((adapter, head)) for head in heads}
+        read = {head: self._heads.get((weights, head)) for head in heads}
         missing = [head for head, prefix in read.items() if prefix is None]
         if missing and (len(read) == len(tokens) or () in read):
             return begin(self._model, tokens, clips, pad_id)
@@ -148,7 +152,7 @@ class PromptReader:
             missing, begin(self._model, missing, (), pad_id) if missing else (), strict=True
         ):
             read[head] = prefix
-            self._heads.put((adapter, head), prefix, prefix.nbytes)
+            self._heads.put((weights, head), prefix, prefix.nbytes)
         longer = [i for i, head in enumerate(heads) if len(tokens[i]) > len(head)]
         made: list[Prefix] = [read[head] for head in heads]  # type: ignore[misc]
         if longer:

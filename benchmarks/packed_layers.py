@@ -1,4 +1,4 @@
-"""The language model's last layer with a packed weight against torch's own product, alone and in whole answers."""
+"""Answers with packed layers against torch's own products, and the last layer alone."""
 
 import sys
 from contextlib import nullcontext
@@ -7,7 +7,7 @@ from unittest.mock import patch
 import torch
 from common import alternate, arguments, build_base_naturelm, endless, noise_clip
 
-from naturelm.answer.packed_head import PackedHead
+from naturelm.answer.packed import PackedLayers
 from naturelm.answer.results import Answer, GenerationOptions, Query
 
 QUESTION = "What is the common name for the focal species in the audio?"
@@ -24,12 +24,9 @@ def main() -> None:
     naturelm = build_base_naturelm(options)
     endless(naturelm)
     layer = naturelm.model.get_output_embeddings()
-    packed = PackedHead.of(layer)
+    packed = PackedLayers.of(naturelm.model)
     if packed is None:
-        sys.exit("torch cannot pack this layer here")
-    print(
-        f"{layer.in_features} to {layer.out_features} numbers; the packed weight takes {layer.weight.nbytes / 1e6:.0f} MB more"
-    )
+        sys.exit("torch cannot pack these layers here")
     for rows in options.rows:
         given = torch.randn(rows, 1, layer.in_features)
 
@@ -43,7 +40,7 @@ def main() -> None:
                 product()
 
         fast, slow = alternate({"packed": packed_product, "plain": product}, options.repeats)
-        print(f"{rows} rows, the layer alone: ratio {slow.ratio(fast)}")
+        print(f"{rows} rows, the last layer alone: ratio {slow.ratio(fast)}")
     naturelm.batch_size = max(options.rows)
     length = GenerationOptions(max_new_tokens=options.tokens)
     for rows in options.rows:
@@ -55,7 +52,7 @@ def main() -> None:
             found[name] = naturelm.answer(queries, length)  # noqa: B023
 
         def plain() -> None:
-            with patch.object(PackedHead, "in_use", lambda _: nullcontext()):
+            with patch.object(PackedLayers, "in_use", lambda _: nullcontext()):
                 answer("plain")
 
         fast, slow = alternate({"packed": lambda: answer("packed"), "plain": plain}, options.repeats)

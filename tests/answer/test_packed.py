@@ -1,0 +1,108 @@
+"""Layers with packed weights: the same answers, nothing left behind, and nothing stale."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+
+import pytest
+import torch
+from asking import SHORT, assert_same, attentive, fresh, mixed_queries, query
+from torch import nn
+
+from naturelm.answer.engine import NatureLM
+from naturelm.answer.packed import PackedLayers
+from naturelm.answer.results import Answer, GenerationOptions
+from tiny import tiny_naturelm
+
+QUERIES = [*mixed_queries(5), query(choices=("Dog", "Cat", "Green treefrog"))]
+
+
+def layers(naturelm: NatureLM) -> list[nn.Module]:
+    return [*naturelm.model.lora_layers(), naturelm.model.get_output_embeddings()]
+
+
+def plainly(naturelm: NatureLM, options: GenerationOptions = SHORT) -> list[Answer]:
+    """As torch and peft compute them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PackedLayers, "in_use", lambda _: nullcontext())
+        return fresh(naturelm).answer(QUERIES, options)
+
+
+@pytest.mark.parametrize("alpha", [1.0, 0.0, -0.5])
+def test_answers_are_those_of_torchs_own_products(naturelm: NatureLM, alpha: float) -> None:
+    options = replace(SHORT, merging_alpha=alpha)
+    assert PackedLayers.of(naturelm.model) is not None
+    assert_same(naturelm.answer(QUERIES, options), plainly(naturelm, options))
+    assert not any("forward" in vars(layer) for layer in layers(naturelm))
+
+
+def test_each_layer_gives_what_it_gave(naturelm: NatureLM) -> None:
+    packed = PackedLayers.of(naturelm.model)
+    assert packed is not None and len(layers(naturelm)) > 4
+    for layer in layers(naturelm):
+        rows = torch.randn(2, 3, layer.in_features)
+        with torch.no_grad():
+            expected = layer(rows)
+            with packed.in_use():
+                torch.testing.assert_close(layer(rows), expected)
+            assert torch.equal(layer(rows), expected)
+
+
+def test_the_layers_are_themselves_again_after_an_error(naturelm: NatureLM) -> None:
+    class Fails:
+        def wrote(self, query: int, token: int, log_prob: float) -> None:
+            raise RuntimeError("the watcher is gone")
+
+        def unwanted(self, query: int) -> bool:
+            return False
+
+    with pytest.raises(RuntimeError, match="watcher is gone"):
+        naturelm.answer([query()], SHORT, Fails())
+    assert not any("forward" in vars(layer) for layer in layers(naturelm))
+    assert_same(naturelm.answer(QUERIES, SHORT), fresh(naturelm).answer(QUERIES, SHORT))
+
+
+def head(naturelm: NatureLM) -> None:
+    naturelm.model.get_output_embeddings().weight.mul_(1.5)
+
+
+def adapter(naturelm: NatureLM) -> None:
+    for layer in naturelm.model.lora_layers():
+        layer.lora_B["default"].weight.mul_(-4)
+
+
+def base(naturelm: NatureLM) -> None:
+    for layer in naturelm.model.lora_layers():
+        layer.get_base_layer().weight.data.mul_(-3)
+
+
+@pytest.mark.parametrize("change", [head, adapter, base])
+def test_changed_weights_are_packed_anew(change: Callable[[NatureLM], None]) -> None:
+    naturelm = attentive(tiny_naturelm())
+    before = naturelm.answer(QUERIES, SHORT)
+    with torch.no_grad():
+        change(naturelm)
+    after = naturelm.answer(QUERIES, SHORT)
+    assert_same(after, plainly(naturelm))
+    assert all(
+        a.probability != pytest.approx(b.probability, rel=1e-4) for a, b in zip(after, before, strict=True)
+    )
+
+
+def test_a_merged_adapter_leaves_the_last_layer(naturelm: NatureLM) -> None:
+    merged = attentive(tiny_naturelm())
+    expected = merged.answer(QUERIES, SHORT)
+    merged.model.merge_lora()
+    assert PackedLayers.of(merged.model) is not None
+    assert_same(merged.answer(QUERIES, SHORT), expected)
+
+
+def test_what_is_no_plain_float32_layer_is_left_alone() -> None:
+    double = tiny_naturelm().model.double()
+    assert PackedLayers.of(double) is None
+    hooked = tiny_naturelm()
+    for layer in layers(hooked):
+        layer.forward = layer.forward  # type: ignore[method-assign]  # as accelerate does
+    assert PackedLayers.of(hooked.model) is None
+    hooked.answer(QUERIES, SHORT)
+    assert all("forward" in vars(layer) for layer in layers(hooked))
