@@ -27,6 +27,7 @@ def main() -> None:
     packed = PackedLayers.of(naturelm.model)
     if packed is None:
         sys.exit("torch cannot pack these layers here")
+    print(f"the packed weights take {packed.nbytes / 1e6:.0f} MB more")
     for rows in options.rows:
         given = torch.randn(rows, 1, layer.in_features)
 

@@ -42,6 +42,7 @@ class PackedLayers:
 
     def __init__(self, layers: list[nn.Module]) -> None:
         self._products = [(layer, _Product(layer)) for layer in layers]
+        self.nbytes = sum(_linear(layer).weight.nbytes for layer in layers)
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
