@@ -39,6 +39,7 @@ def test_tells_noise_from_animals(mini: NatureLM) -> None:
     assert mini.ask(noise, "What are the common names for the species in the audio, if any?").text == "None"
 
 
+@pytest.mark.slow
 def test_batched_answers_equal_single_ones(mini: NatureLM) -> None:
     """Sixteen clips, prompts of unlike lengths, the real language model."""
     questions = [

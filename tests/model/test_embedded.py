@@ -407,6 +407,7 @@ def test_killed_conversion_is_recovered(tiny: tuple[EmbeddedLLM, Path], tmp_path
     assert json.loads((folder / "config.json").read_text())["hidden_size"] == HIDDEN
 
 
+@pytest.mark.slow
 def test_two_processes_convert_once(tiny: tuple[EmbeddedLLM, Path], tmp_path: Path) -> None:
     entry, wheel = tiny
     # Each tells the other that it is about to ask, so that both find the model missing.

@@ -98,6 +98,7 @@ def test_a_server_answers_as_ask_does_and_stops_after_answering_what_it_has_acce
     assert questions[7] in log and "Traceback" not in log
 
 
+@pytest.mark.slow
 def test_a_killed_server_starts_again_at_the_same_port() -> None:
     port = free_port()
     for _ in range(2):

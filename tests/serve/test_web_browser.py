@@ -54,8 +54,12 @@ def browser() -> Iterator[Browser]:
 
 
 def at(*widths: int) -> pytest.MarkDecorator:
-    """The widths of a test's page; both where there are to be screenshots."""
-    return pytest.mark.parametrize("page", (1280, 390) if SHOTS else widths, indirect=True)
+    """The widths of a test's page, the first one by default; both where there are to be screenshots."""
+    first, *others = (1280, 390) if SHOTS else widths
+    slow = () if SHOTS else pytest.mark.slow
+    return pytest.mark.parametrize(
+        "page", [first, *(pytest.param(width, marks=slow) for width in others)], indirect=True
+    )
 
 
 @pytest.fixture

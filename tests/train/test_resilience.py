@@ -116,6 +116,7 @@ def test_a_run_goes_on_from_any_checkpoint(root: Path, tmp_path: Path, last: str
     assert not (tmp_path / "run" / "checkpoints" / ".saving").exists()
 
 
+@pytest.mark.slow
 def test_sigterm_to_all_processes_saves_and_stops(root: Path, tmp_path: Path) -> None:
     options = replace(with_dropout(root), steps=2000, save_every=1900, workers=1)
     save_train_options(options, tmp_path / "options.yaml")
