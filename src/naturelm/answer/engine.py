@@ -67,7 +67,7 @@ class NatureLM:
         self.revision = revision
         self.batch_size = batch_size
         self._reader = PromptReader(model, processor, cache_bytes)
-        self._layers: tuple[object, PackedLayers | None] | None = None  # with what they are made of
+        self._packing = _Packing()
         self._turn = threading.RLock()
 
     @classmethod
@@ -331,10 +331,9 @@ class NatureLM:
 
     def _packed(self, weights: object) -> AbstractContextManager[None]:
         """The language model's layers are faster inside, where they can be. weights: equal while those are the same."""
-        if self._layers is None or self._layers[0] != weights:
-            self._layers = weights, PackedLayers.of(self.model)
-        packed = self._layers[1]
-        return nullcontext() if packed is None else packed.in_use()
+        if self._packing.weights != weights:
+            self._packing.weights, self._packing.layers = weights, PackedLayers.of(self.model)
+        return nullcontext() if self._packing.layers is None else self._packing.layers.in_use()
 
     def _end_ids(self) -> list[int]:
         # What stops it: the language model's own setting, which transformers lets be one id or several.
@@ -365,6 +364,14 @@ class _Asked:
     def kind(self) -> object:
         """Equal for queries that can share a batch."""
         return self.query.choices or (self.options if self.options.num_beams > 1 else None)
+
+
+@dataclass
+class _Packing:
+    """Packed layers, one set for all siblings, and what they were packed from."""
+
+    weights: object = None
+    layers: PackedLayers | None = None
 
 
 def _chosen(choices: tuple[str, ...], log_likelihoods: Tensor) -> dict[str, Any]:
