@@ -62,6 +62,19 @@ def test_the_layers_are_themselves_again_after_an_error(naturelm: NatureLM) -> N
     assert_same(naturelm.answer(QUERIES, SHORT), fresh(naturelm).answer(QUERIES, SHORT))
 
 
+def test_answers_are_written_with_packed_layers(naturelm: NatureLM) -> None:
+    class Looks:
+        def wrote(self, query: int, token: int, log_prob: float) -> None:
+            seen.append(all("forward" in vars(layer) for layer in layers(naturelm)))
+
+        def unwanted(self, query: int) -> bool:
+            return False
+
+    seen: list[bool] = []
+    naturelm.answer([query()], SHORT, Looks())
+    assert seen and all(seen)
+
+
 def head(naturelm: NatureLM) -> None:
     naturelm.model.get_output_embeddings().weight.mul_(1.5)
 
