@@ -18,7 +18,12 @@ QUERIES = [*mixed_queries(5), query(choices=("Dog", "Cat", "Green treefrog"))]
 
 
 def layers(naturelm: NatureLM) -> list[nn.Module]:
-    return [*naturelm.model.lora_layers(), naturelm.model.get_output_embeddings()]
+    """The language model's products: those with an adapter, the feed-forward ones and the last."""
+    decoder = naturelm.model.language_model.get_decoder()
+    feed_forward = [
+        getattr(block.mlp, name) for block in decoder.layers for name in ("gate_proj", "up_proj", "down_proj")
+    ]
+    return [*naturelm.model.lora_layers(), *feed_forward, naturelm.model.get_output_embeddings()]
 
 
 def plainly(naturelm: NatureLM, options: GenerationOptions = SHORT) -> list[Answer]:

@@ -9,7 +9,7 @@ import copy
 import hashlib
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from naturelm.answer.branching import sequence_log_likelihoods
+from naturelm.answer.branching import ClosedSet, label_log_likelihoods, most_nodes
 from naturelm.answer.cache import clip_key, weights_stamp
 from naturelm.answer.clips import read_clip
+from naturelm.answer.grouping import groups_of_like_length
 from naturelm.answer.packed import PackedLayers
 from naturelm.answer.prefixes import resume
 from naturelm.answer.reading import BegunPrompt, PromptReader
@@ -41,10 +42,13 @@ from naturelm.audio import AudioSource
 from naturelm.errors import QuestionError
 from naturelm.model.loading import load_model, load_processor, model_revision, open_checkpoint
 from naturelm.model.modeling import LORA_ADAPTER, NatureLMForConditionalGeneration
-from naturelm.model.processing import NatureLMProcessor, PromptIds
+from naturelm.model.processing import NatureLMProcessor
 from naturelm.model.registry import DEFAULT_MODEL
 
 _CACHE_BYTES = 512 * 2**20
+_CLOSED = "closed"
+_PASSES = 12
+"""Through the language model, for the tokens of a free answer; only like ones are worth keeping apart."""
 _NO_CLIP = Clip(np.zeros(0, np.float32), "")
 
 
@@ -261,12 +265,13 @@ class NatureLM:
         # With the adapter's scales as the layers have them now, since a caller may have changed them as well.
         scales = tuple(layer.scaling[LORA_ADAPTER] for layer in self.model.lora_layers())
         weights = weights_stamp(self.model), scales
+        sets = self._closed_sets(queries)
         answers = {}
         with self._packed(weights):
             begun = self._reader.begin(weights, queries, prompts, self.batch_size)
-            for rows in self._batches(asked, prompts):
+            for rows in self._batches(asked, begun, sets):
                 began = time.perf_counter()
-                results = self._results([asked[i] for i in rows], [begun[i] for i in rows], watcher)
+                results = self._results([asked[i] for i in rows], [begun[i] for i in rows], sets, watcher)
                 share = (time.perf_counter() - began) / len(rows)
                 for i, result in zip(rows, results, strict=True):
                     clip = queries[i].clips[0] if queries[i].clips else _NO_CLIP
@@ -283,38 +288,65 @@ class NatureLM:
                     )
         return answers
 
-    def _batches(self, asked: "Sequence[_Asked]", prompts: Sequence[PromptIds]) -> list[list[int]]:
-        """Rows that go together: one closed set, one beam search, or free answers; of like length."""
-        kinds: dict[object, list[int]] = {}
+    def _closed_sets(self, queries: Sequence[Query]) -> dict[tuple[str, ...], ClosedSet]:
+        """Every closed set that is asked about, by its labels."""
+        limit = most_nodes(self.model)
+        return {
+            choices: ClosedSet.of([self.processor.answer_ids(scored_text(label)) for label in choices], limit)
+            for choices in dict.fromkeys(query.choices for query in queries)
+            if choices
+        }
+
+    def _batches(
+        self,
+        asked: "Sequence[_Asked]",
+        begun: Sequence[BegunPrompt],
+        sets: Mapping[tuple[str, ...], ClosedSet],
+    ) -> list[list[int]]:
+        """Rows that go together: closed sets, one beam search, or free answers; of like length."""
+        kinds: dict[tuple[object, int], list[int]] = {}
         for i, each in enumerate(asked):
-            kinds.setdefault(each.kind, []).append(i)
+            tries = len(sets[each.query.choices].tries) if each.query.choices else 0
+            kinds.setdefault((each.kind, tries), []).append(i)
         batches = []
-        for rows in kinds.values():
-            rows.sort(key=lambda i: len(prompts[i].ids))
-            batches += [
-                rows[first : first + self.batch_size] for first in range(0, len(rows), self.batch_size)
-            ]
+        for (_, tries), rows in kinds.items():
+            lengths = [len(begun[i].suffix) for i in rows]
+            if tries:
+                lengths = [
+                    rest + sets[asked[i].query.choices].nodes for i, rest in zip(rows, lengths, strict=True)
+                ]
+            groups = groups_of_like_length(
+                lengths,
+                self.batch_size,
+                most_tokens=most_nodes(self.model) if tries else None,
+                passes=tries or _PASSES,
+            )
+            batches += [[rows[place] for place in group] for group in groups]
         return batches
 
     # --- answers --------------------------------------------------------------------------------
 
     def _results(
-        self, asked: "Sequence[_Asked]", begun: Sequence[BegunPrompt], watcher: Watcher | None
+        self,
+        asked: "Sequence[_Asked]",
+        begun: Sequence[BegunPrompt],
+        sets: Mapping[tuple[str, ...], ClosedSet],
+        watcher: Watcher | None,
     ) -> list[dict[str, Any]]:
         """Answers of one batch."""
         options = asked[0].options
-        choices = asked[0].query.choices
+        closed = asked[0].kind == _CLOSED
         cache, ids, mask = resume(
             self.model,
             [each.prefix for each in begun],
             [each.suffix for each in begun],
             self.processor.pad_token_id,
-            copies=1 if choices else options.num_beams,
+            copies=1 if closed else options.num_beams,
         )
-        if choices:
-            sequences = [self.processor.answer_ids(scored_text(label)) for label in choices]
-            log_likelihoods = sequence_log_likelihoods(self.model, sequences, cache, ids, mask)
-            return [_chosen(choices, row) for row in log_likelihoods]
+        if closed:
+            choices = [each.query.choices for each in asked]
+            scores = label_log_likelihoods(self.model, [sets[own] for own in choices], cache, ids, mask)
+            return [_chosen(own, row) for own, row in zip(choices, scores, strict=True)]
         if options.num_beams > 1:
             found = search_beams(self.model, options, cache, ids, mask)
             return [self._free_answer(tokens, log_probs) for tokens, log_probs in found]
@@ -363,7 +395,9 @@ class _Asked:
     @property
     def kind(self) -> object:
         """Equal for queries that can share a batch."""
-        return self.query.choices or (self.options if self.options.num_beams > 1 else None)
+        if self.query.choices:
+            return _CLOSED
+        return self.options if self.options.num_beams > 1 else None
 
 
 @dataclass

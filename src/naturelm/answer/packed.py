@@ -1,4 +1,4 @@
-"""Some of a language model's layers in the form in which a CPU computes them fastest, for answers alone.
+"""A language model's layers in the form in which a CPU computes them fastest, for answers alone.
 
 A layer with a LoRA adapter is five small operations where one product does. And torch brings a float32 weight into the
 order in which its kernel reads it for each product: for a few rows and a large vocabulary that takes longer than the
@@ -19,7 +19,7 @@ _MOST_BYTES = 2**30
 
 
 class PackedLayers:
-    """Packed copies of the last layer's weight, and of those that have a LoRA adapter, with it added.
+    """Packed copies of the language model's weights, with the LoRA adapter added where a layer has one.
 
     They have no gradient, and go stale with the weights and the adapter's scale.
     """
@@ -33,8 +33,11 @@ class PackedLayers:
             and hasattr(torch.ops.mkldnn, "_linear_pointwise")
         ):
             return None
+        adapted = {id(part) for layer in model.lora_layers() for part in layer.modules() if part is not layer}
         layers = [
-            layer for layer in (*model.lora_layers(), model.get_output_embeddings()) if _is_plain(layer)
+            layer
+            for layer in model.language_model.modules()
+            if isinstance(layer, nn.Linear | LoraLayer) and id(layer) not in adapted and _is_plain(layer)
         ]
         if not layers or sum(_linear(layer).weight.nbytes for layer in layers) > _MOST_BYTES:
             return None

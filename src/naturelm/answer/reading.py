@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from naturelm.answer.cache import ByteLimitedCache, clip_key
+from naturelm.answer.grouping import groups_of_like_length
 from naturelm.answer.prefixes import Prefix, begin, extend
 from naturelm.answer.results import Clip, Query
 from naturelm.model.modeling import NatureLMForConditionalGeneration
@@ -68,9 +69,9 @@ class PromptReader:
         found = {key: self._prefixes.get(key) for key in keys}
         new = {key: i for i, key in reversed(list(enumerate(keys))) if found[key] is None}
         spent: dict[int, tuple[float, float]] = {}
-        todo = sorted(new.items(), key=lambda item: len(item[0][1]))
-        for first in range(0, len(todo), batch_size):
-            part = todo[first : first + batch_size]
+        todo = list(new.items())
+        for group in groups_of_like_length([len(tokens) for (_, tokens, _), _ in todo], batch_size):
+            part = [todo[place] for place in group]
             began = time.perf_counter()
             heard = self._hear(
                 weights[0],
@@ -91,16 +92,13 @@ class PromptReader:
         same: dict[object, list[BegunPrompt]] = {}
         for key, each in zip(keys, begun, strict=True):
             same.setdefault((key, each.suffix), []).append(each)
-        self._go_on(
-            [group for group in same.values() if len(group) > 1 and len(group[0].suffix) > 1], batch_size
-        )
+        self._go_on([each for each in same.values() if len(each) > 1 and len(each[0].suffix) > 1], batch_size)
         return begun
 
     def _go_on(self, groups: list[list[BegunPrompt]], batch_size: int) -> None:
         """Read what the prompts of each group have in common: all but the last token."""
-        groups.sort(key=lambda group: len(group[0].suffix))
-        for first in range(0, len(groups), batch_size):
-            part = groups[first : first + batch_size]
+        for places in groups_of_like_length([len(group[0].suffix) for group in groups], batch_size):
+            part = [groups[place] for place in places]
             began = time.perf_counter()
             longer = extend(
                 self._model,

@@ -79,7 +79,10 @@ def run(
     corpus: Annotated[
         Path | None, typer.Option(help="Corpus whose training rows a floor learns from.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Rows asked together.")] = 32,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Rows asked together; default 32, and 128 of beans-mini's short clips."),
+    ] = None,
     time_limit: Annotated[
         float, typer.Option(help="Seconds for the answers to a batch; later ones are errors.")
     ] = 600.0,
@@ -103,10 +106,18 @@ def run(
         from naturelm.bench.scoring.tables import scores_to_markdown, write_scores
         from naturelm.bench.suites.opening import components_of, is_mini, open_named_suite
         from naturelm.bench.suites.suite import Choice
-        from naturelm.bench.systems import FEW_CHOICES, SystemOptions, Ways, open_system, read_settings
+        from naturelm.bench.systems import (
+            FEW_CHOICES,
+            MANY_ROWS,
+            SystemOptions,
+            Ways,
+            open_system,
+            read_settings,
+        )
 
         if answers not in set(Ways):
             raise NatureLMError(f"--answers {answers!r}: must be one of {', '.join(Ways)}")
+        batch_size = batch_size or (MANY_ROWS if is_mini(suite) else 32)
         how = RunOptions(batch_size, time_limit)
         variants = variants_of(wording or (), orders, seed)
         choice = Choice(components_of(suite), limit, sample, seed)
