@@ -101,3 +101,14 @@ def test_text_before_the_sound_that_is_another_is_read_as_such(naturelm: NatureL
     expected = [fresh(naturelm).answer([each], SHORT)[0] for each in queries]
     assert_same(fresh(naturelm).answer(queries, SHORT), expected)
     assert_same(fresh(naturelm).answer(queries * 2, SHORT), expected * 2)
+
+
+def test_closed_sets_of_different_rows_take_one_pass(naturelm: NatureLM) -> None:
+    sets = [LABELS, ("Dog", "Grey wolf"), LABELS, ("Cat", "Dog", "Red fox", "Owl"), ("Grey wolf", "Dog")]
+    queries = [query(seed=seed, choices=own) for seed, own in enumerate(sets)]
+    expected = [fresh(naturelm).answer([each])[0] for each in queries]
+    naturelm.answer([query(seed=seed) for seed in range(len(sets))], replace(SHORT, max_new_tokens=1))
+    with read(naturelm) as passes:
+        found = naturelm.answer(queries)
+    assert_same(found, expected)
+    assert [rows for rows, _ in passes] == [len(sets)]

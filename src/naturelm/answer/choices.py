@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 ROOT = -1
+_FEW = 64
 
 
 @dataclass(frozen=True)
@@ -89,10 +90,22 @@ def trie_log_likelihoods(trie: LabelTrie, logits: Tensor, inner: Sequence[int]) 
     Returns (batch, labels) float64.
     """
     place = {ROOT: 0} | {node: i + 1 for i, node in enumerate(inner)}
-    # Summed in float64, since float32 rounds a sum over the vocabulary in the sixth digit.
-    highest = logits.max(-1, keepdim=True).values
-    normaliser = (logits - highest).exp().sum(-1, dtype=torch.float64).log() + highest[..., 0]
+    normaliser = _log_sum_exp(logits)
     rows = torch.tensor([place[parent] for parent in trie.parents], device=logits.device)
     tokens = torch.tensor(trie.tokens, device=logits.device)
     node_scores = logits[:, rows, tokens].double() - normaliser[:, rows]
     return torch.stack([node_scores[:, list(path)].sum(1) for path in trie.paths], 1)
+
+
+def _log_sum_exp(logits: Tensor) -> Tensor:
+    """(..., vocabulary) to (...) float64.
+
+    Summed in float64, since float32 rounds a sum over the vocabulary in the sixth digit; by few places at a time, since
+    the copies of all of them would be made in memory that the kernel has to clear first.
+    """
+    flat = logits.flatten(0, -2)
+    found = torch.empty(len(flat), dtype=torch.float64, device=logits.device)
+    for few, part in zip(flat.split(_FEW), found.split(_FEW), strict=True):
+        highest = few.max(-1, keepdim=True).values
+        part.copy_((few - highest).exp_().sum(-1, dtype=torch.float64).log_().add_(highest[:, 0]))
+    return found.view(logits.shape[:-1])
