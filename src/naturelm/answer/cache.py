@@ -5,6 +5,7 @@ almost everywhere are different clips, and nothing heard with other weights is s
 """
 
 import hashlib
+import threading
 from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Generic, TypeVar
@@ -44,30 +45,34 @@ def weights_stamp(model: nn.Module) -> int:
 
 
 class ByteLimitedCache(Generic[Value]):
-    """Keeps the most recently used values within a number of bytes."""
+    """Keeps the most recently used values within a number of bytes; for several threads."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
         self._values: OrderedDict[Hashable, tuple[Value, int]] = OrderedDict()
+        self._turn = threading.Lock()
 
     def get(self, key: Hashable) -> Value | None:
-        if key not in self._values:
-            return None
-        self._values.move_to_end(key)
-        return self._values[key][0]
+        with self._turn:
+            if key not in self._values:
+                return None
+            self._values.move_to_end(key)
+            return self._values[key][0]
 
     def put(self, key: Hashable, value: Value, nbytes: int) -> None:
-        if key in self._values:
-            self.used -= self._values.pop(key)[1]
-        self._values[key] = (value, nbytes)
-        self.used += nbytes
-        while self.used > self.limit and self._values:
-            self.used -= self._values.popitem(last=False)[1][1]
+        with self._turn:
+            if key in self._values:
+                self.used -= self._values.pop(key)[1]
+            self._values[key] = (value, nbytes)
+            self.used += nbytes
+            while self.used > self.limit and self._values:
+                self.used -= self._values.popitem(last=False)[1][1]
 
     def clear(self) -> None:
-        self._values.clear()
-        self.used = 0
+        with self._turn:
+            self._values.clear()
+            self.used = 0
 
     def __len__(self) -> int:
         return len(self._values)

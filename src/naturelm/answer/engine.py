@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, overload
 
@@ -23,6 +24,7 @@ from naturelm.answer.branching import ClosedSet, label_log_likelihoods, most_nod
 from naturelm.answer.cache import clip_key, weights_stamp
 from naturelm.answer.clips import read_clip
 from naturelm.answer.grouping import groups_of_like_length
+from naturelm.answer.lanes import deal, side_by_side
 from naturelm.answer.packed import PackedLayers
 from naturelm.answer.prefixes import resume
 from naturelm.answer.reading import BegunPrompt, PromptReader
@@ -42,7 +44,7 @@ from naturelm.audio import AudioSource
 from naturelm.errors import QuestionError
 from naturelm.model.loading import load_model, load_processor, model_revision, open_checkpoint
 from naturelm.model.modeling import LORA_ADAPTER, NatureLMForConditionalGeneration
-from naturelm.model.processing import NatureLMProcessor
+from naturelm.model.processing import NatureLMProcessor, PromptIds
 from naturelm.model.registry import DEFAULT_MODEL
 
 _CACHE_BYTES = 512 * 2**20
@@ -201,7 +203,7 @@ class NatureLM:
             raise QuestionError(f"{len(options)} options for {len(queries)} queries; give as many of each")
         asked = [_Asked(i, query, own) for i, (query, own) in enumerate(zip(queries, options, strict=True))]
         answers: dict[int, Answer] = {}
-        with self._turn, torch.no_grad():
+        with self._turn:
             for alpha in dict.fromkeys(own.merging_alpha for own in options):
                 with self.model.merging_alpha(alpha):
                     answers |= self._answers(
@@ -256,23 +258,55 @@ class NatureLM:
 
     def _answers(self, asked: "Sequence[_Asked]", watcher: Watcher | None) -> dict[int, Answer]:
         """Answers by the place of their query."""
-        queries = [each.query for each in asked]
         # Inside the turn, since a fast tokenizer keeps settings that a second call would change.
         prompts = [
-            self.processor.prompt_ids(query.question, [len(clip.samples) for clip in query.clips])
-            for query in queries
+            self.processor.prompt_ids(each.query.question, [len(clip.samples) for clip in each.query.clips])
+            for each in asked
         ]
         # With the adapter's scales as the layers have them now, since a caller may have changed them as well.
         scales = tuple(layer.scaling[LORA_ADAPTER] for layer in self.model.lora_layers())
         weights = weights_stamp(self.model), scales
-        sets = self._closed_sets(queries)
-        answers = {}
+        sets = self._closed_sets([each.query for each in asked])
+        lanes = [list(range(len(asked)))]
+        if watcher is None:  # it is called by one thread
+            keys = [tuple(clip_key(clip.samples) for clip in each.query.clips) for each in asked]
+            costs = [len(prompt.ids) + _PASSES for prompt in prompts]
+            for i, each in enumerate(asked):
+                costs[i] += sets[each.query.choices].nodes if each.query.choices else 0
+            lanes = deal(keys, costs, self.model.device)
+        works = [
+            partial(
+                self._lane,
+                [asked[i] for i in lane],
+                [prompts[i] for i in lane],
+                sets,
+                weights,
+                watcher,
+                len(lanes),
+            )
+            for lane in lanes
+        ]
         with self._packed(weights):
+            return {place: answer for part in side_by_side(works) for place, answer in part.items()}
+
+    def _lane(
+        self,
+        asked: "Sequence[_Asked]",
+        prompts: Sequence[PromptIds],
+        sets: Mapping[tuple[str, ...], ClosedSet],
+        weights: tuple[int, tuple[float, ...]],
+        watcher: Watcher | None,
+        lanes: int,
+    ) -> dict[int, Answer]:
+        """Answers to some of the queries, by their place. lanes: at work at the same time."""
+        queries = [each.query for each in asked]
+        answers = {}
+        with torch.no_grad():  # a thread's own
             begun = self._reader.begin(weights, queries, prompts, self.batch_size)
             for rows in self._batches(asked, begun, sets):
                 began = time.perf_counter()
                 results = self._results([asked[i] for i in rows], [begun[i] for i in rows], sets, watcher)
-                share = (time.perf_counter() - began) / len(rows)
+                share = (time.perf_counter() - began) / len(rows) / lanes
                 for i, result in zip(rows, results, strict=True):
                     clip = queries[i].clips[0] if queries[i].clips else _NO_CLIP
                     answers[asked[i].place] = Answer(
@@ -281,7 +315,7 @@ class NatureLM:
                         end=clip.end,
                         question=queries[i].question,
                         prompt_tokens=len(prompts[i].ids),
-                        seconds=Seconds(begun[i].hear, begun[i].prefill, answer=share),
+                        seconds=Seconds(begun[i].hear / lanes, begun[i].prefill / lanes, answer=share),
                         model=self.name,
                         revision=self.revision,
                         **result,

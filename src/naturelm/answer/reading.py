@@ -4,7 +4,7 @@ The prompt puts the audio before the question, so a clip's place in the language
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -76,6 +76,7 @@ class PromptReader:
             heard = self._hear(
                 weights[0],
                 [(c, k) for _, i in part for c, k in zip(queries[i].clips, clip_keys[i], strict=True)],
+                batch_size,
             )
             hearing = (time.perf_counter() - began) / len(part)
             began = time.perf_counter()
@@ -113,27 +114,35 @@ class PromptReader:
                 for each in group:
                     each.prefix, each.suffix = prefix, each.suffix[-1:]
 
-    def _hear(self, stamp: int, clips: Sequence[tuple[Clip, bytes]]) -> dict[bytes, Tensor]:
-        """Audio embeddings by clip key. Clips of one padded length share a batch, so that padding,
-        which counts as sound for official weights, is that of each clip alone."""
+    def _hear(self, stamp: int, clips: Sequence[tuple[Clip, bytes]], batch_size: int) -> dict[bytes, Tensor]:
+        """Audio embeddings by clip key."""
         heard = {key: self._heard.get((stamp, key)) for _, key in clips}
-        groups: dict[int, dict[bytes, Clip]] = {}
-        for clip, key in clips:
-            if heard[key] is None:
-                padded = self._model.config.padded_samples(len(clip.samples))
-                groups.setdefault(padded, {})[key] = clip
-        for group in groups.values():
-            batch = self._processor.feature_extractor([clip.samples for clip in group.values()])
-            fbanks = [clip.fbank for clip in group.values()]
+        new = {key: clip for clip, key in clips if heard[key] is None}
+        for keys in self._heard_together(new, batch_size):
+            batch = self._processor.feature_extractor([new[key].samples for key in keys])
+            fbanks = [new[key].fbank for key in keys]
             embeds = self._model.get_audio_features(
                 batch["input_values"].to(self._model.device),
                 batch["input_features_mask"].to(self._model.device),
                 None if any(fbank is None for fbank in fbanks) else torch.stack(fbanks),
             )
-            for key, embed in zip(group, embeds, strict=True):
+            for key, embed in zip(keys, embeds, strict=True):
                 heard[key] = embed
                 self._heard.put((stamp, key), embed, embed.nbytes)
         return heard  # type: ignore[return-value]
+
+    def _heard_together(self, clips: Mapping[bytes, Clip], batch_size: int) -> list[list[bytes]]:
+        """Keys of clips that share a batch: of one padded length, since padding counts as sound for official weights, and
+        filter banks that are there already have no other; of like length where the model tells padding from sound."""
+        config = self._model.config
+        if config.projector_config.honour_mask and all(clip.fbank is None for clip in clips.values()):
+            keys = list(clips)
+            lengths = [config.num_audio_tokens(len(clips[key].samples)) for key in keys]
+            return [[keys[i] for i in group] for group in groups_of_like_length(lengths, batch_size)]
+        groups: dict[int, list[bytes]] = {}
+        for key, clip in clips.items():
+            groups.setdefault(config.padded_samples(len(clip.samples)), []).append(key)
+        return list(groups.values())
 
     def _prefill(
         self, weights: object, tokens: Sequence[tuple[int, ...]], audio: Sequence[Sequence[Tensor]]
