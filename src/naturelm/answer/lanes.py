@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 
 Result = TypeVar("Result")
-_ROWS = 16
+_ROWS = 32
 """Prompts that a lane has at least: with fewer, most of a pass is reading weights, which lanes do each for itself."""
 
 
