@@ -546,7 +546,7 @@ class TestBroken:
             assert text_of(seen)
 
     def test_a_fault_in_mid_stream_is_an_event_and_the_end(self) -> None:
-        with served(PacedModel(0.05), ServeOptions(queue=QueueOptions(request_seconds=0.6))) as address:
+        with served(PacedModel(0.05), ServeOptions(queue=QueueOptions(request_seconds=3.0))) as address:
             content = {"model": "tiny", "messages": user(audio(), text()), "max_tokens": 300, "stream": True}
             response = post(address, content)
         assert response.status_code == 200
