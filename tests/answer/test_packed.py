@@ -9,6 +9,7 @@ import torch
 from asking import SHORT, assert_same, attentive, fresh, mixed_queries, query
 from torch import nn
 
+from naturelm.answer import packed
 from naturelm.answer.engine import NatureLM
 from naturelm.answer.packed import PackedLayers
 from naturelm.answer.results import Answer, GenerationOptions
@@ -42,13 +43,13 @@ def test_answers_are_those_of_torchs_own_products(naturelm: NatureLM, alpha: flo
 
 
 def test_each_layer_gives_what_it_gave(naturelm: NatureLM) -> None:
-    packed = PackedLayers.of(naturelm.model)
-    assert packed is not None and len(layers(naturelm)) > 4
+    packs = PackedLayers.of(naturelm.model)
+    assert packs is not None and len(layers(naturelm)) > 4
     for layer in layers(naturelm):
         rows = torch.randn(2, 3, layer.in_features)
         with torch.no_grad():
             expected = layer(rows)
-            with packed.in_use():
+            with packs.in_use():
                 torch.testing.assert_close(layer(rows), expected)
             assert torch.equal(layer(rows), expected)
 
@@ -124,3 +125,20 @@ def test_what_is_no_plain_float32_layer_is_left_alone() -> None:
     assert PackedLayers.of(hooked.model) is None
     hooked.answer(QUERIES, SHORT)
     assert all("forward" in vars(layer) for layer in layers(hooked))
+
+
+def test_layers_with_an_adapter_and_the_last_come_first(
+    naturelm: NatureLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything = PackedLayers.of(naturelm.model)
+    assert everything is not None
+    monkeypatch.setattr(packed, "_MOST_BYTES", everything.nbytes - 1)
+    some = PackedLayers.of(naturelm.model)
+    assert some is not None
+    first = [*naturelm.model.lora_layers(), naturelm.model.get_output_embeddings()]
+    with some.in_use():
+        assert [layer for layer in layers(naturelm) if "forward" in vars(layer)] == [
+            layer for layer in layers(naturelm) if any(layer is of for of in first)
+        ]
+    monkeypatch.setattr(packed, "_MOST_BYTES", 1)
+    assert PackedLayers.of(naturelm.model) is None

@@ -26,22 +26,26 @@ class PackedLayers:
 
     @classmethod
     def of(cls, model: NatureLMForConditionalGeneration) -> "PackedLayers | None":
-        """Of plain float32 layers on a CPU that take no more than 1 GB together; None where torch cannot, or there are none."""
+        """Of plain float32 layers on a CPU, of no more than 1 GB together; None where torch cannot, or there are none."""
         if not (
             torch.backends.mkldnn.is_available()
             and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
             and hasattr(torch.ops.mkldnn, "_linear_pointwise")
         ):
             return None
-        adapted = {id(part) for layer in model.lora_layers() for part in layer.modules() if part is not layer}
-        layers = [
+        gaining = [*model.lora_layers(), model.get_output_embeddings()]
+        first = [layer for layer in gaining if _is_plain(layer)]
+        parts = {id(part) for layer in gaining if layer is not None for part in layer.modules()}
+        others = [
             layer
             for layer in model.language_model.modules()
-            if isinstance(layer, nn.Linear | LoraLayer) and id(layer) not in adapted and _is_plain(layer)
+            if isinstance(layer, nn.Linear) and id(layer) not in parts and _is_plain(layer)
         ]
-        if not layers or sum(_linear(layer).weight.nbytes for layer in layers) > _MOST_BYTES:
-            return None
-        return cls(layers)
+        # Those with an adapter and the last one gain most: they alone, where there is no memory for all.
+        for layers in ([*first, *others], first):
+            if layers and sum(_linear(layer).weight.nbytes for layer in layers) <= _MOST_BYTES:
+                return cls(layers)
+        return None
 
     def __init__(self, layers: list[nn.Module]) -> None:
         self._products = [(layer, _Product(layer)) for layer in layers]
