@@ -5,11 +5,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
-from asking import SHORT, assert_same, clip, fresh, query
+from asking import SHORT, assert_same, attentive, clip, fresh, query
 
 from naturelm.answer.choices import LabelTrie
 from naturelm.answer.engine import NatureLM
 from naturelm.answer.results import GenerationOptions, Query, scored_text
+from tiny import tiny_beats_config, tiny_naturelm, tiny_projector_config
 
 LABELS = ("Dog", "Cat", "Green treefrog")
 
@@ -112,3 +113,24 @@ def test_closed_sets_of_different_rows_take_one_pass(naturelm: NatureLM) -> None
         found = naturelm.answer(queries)
     assert_same(found, expected)
     assert [rows for rows, _ in passes] == [len(sets)]
+
+
+def test_clips_of_like_length_are_heard_together_where_padding_is_told_from_sound() -> None:
+    queries = [query(seconds=0.5 + 0.01 * seed, seed=seed) for seed in range(6)]
+    for naturelm, times in ((attentive(tiny_naturelm()), 1), (padding_is_heard(), 6)):
+        expected = [fresh(naturelm).answer([each], SHORT)[0] for each in queries]
+        heard: list[int] = []
+        hook = naturelm.model.ear.register_forward_pre_hook(lambda _, given: heard.append(len(given[0])))  # noqa: B023
+        found = naturelm.answer(queries, SHORT)
+        hook.remove()
+        assert_same(found, expected)
+        assert sum(heard) == 6 and len(heard) == times
+
+
+def padding_is_heard() -> NatureLM:
+    return attentive(
+        tiny_naturelm(
+            audio_config=tiny_beats_config(exact_mask=False),
+            projector_config=tiny_projector_config(honour_mask=False),
+        )
+    )
