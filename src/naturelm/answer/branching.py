@@ -6,7 +6,7 @@ from itertools import groupby
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicCache
+from transformers.cache_utils import Cache
 
 from naturelm.answer.choices import LabelTrie, split_sequences, trie_log_likelihoods
 from naturelm.model.modeling import NatureLMForConditionalGeneration
@@ -48,7 +48,7 @@ class ClosedSet:
 def label_log_likelihoods(
     model: NatureLMForConditionalGeneration,
     sets: Sequence[ClosedSet],
-    cache: DynamicCache,
+    cache: Cache,
     ids: Tensor,
     mask: Tensor,
 ) -> list[Tensor]:
@@ -73,7 +73,7 @@ def label_log_likelihoods(
 def _branch(
     model: NatureLMForConditionalGeneration,
     tries: Sequence[tuple[LabelTrie, tuple[int, ...]]],
-    cache: DynamicCache,
+    cache: Cache,
     ids: Tensor,
     mask: Tensor,
 ) -> Tensor:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicCache
+from transformers.cache_utils import Cache, DynamicCache
 
+from naturelm.answer.roomy import roomy_cache
 from naturelm.model.modeling import NatureLMForConditionalGeneration
 from naturelm.model.processing import left_pad
 
@@ -59,19 +60,16 @@ def resume(
     tokens: Sequence[tuple[int, ...]],
     pad_id: int,
     copies: int = 1,
-) -> tuple[DynamicCache, Tensor, Tensor]:
+) -> tuple[Cache, Tensor, Tensor]:
     """A cache of the prefixes, and (batch, longest prefix + longest tokens) ids and mask with tokens behind them.
 
     Each of the two parts is padded on the left. copies: of each row, in the cache alone.
     """
-    longest = max(prefix.length for prefix in prefixes)
-    cache = DynamicCache()
+    layers = []
     for index in range(len(prefixes[0].layers)):
-        keys, values = (
-            torch.stack([_pad_front(prefix.layers[index][part], longest) for prefix in prefixes])
-            for part in (0, 1)
-        )
-        cache.update(keys.repeat_interleave(copies, 0), values.repeat_interleave(copies, 0), index)
+        own = [prefix.layers[index] for prefix in prefixes]
+        layers.append(([keys for keys, _ in own], [values for _, values in own]))
+    cache = roomy_cache(layers, copies, max(len(own) for own in tokens))
     return cache, *_padded(model, [prefix.length for prefix in prefixes], tokens, pad_id)
 
 
@@ -92,7 +90,7 @@ def _padded(
 
 def _after(
     model: NatureLMForConditionalGeneration,
-    cache: DynamicCache,
+    cache: Cache,
     ids: Tensor,
     mask: Tensor,
     audio: Sequence[Tensor],
@@ -116,8 +114,3 @@ def _after(
         )
         for row, places in enumerate(own)
     ]
-
-
-def _pad_front(states: Tensor, length: int) -> Tensor:
-    """(heads, n, size) to (heads, length, size), zeros first; they are masked."""
-    return torch.nn.functional.pad(states, (0, 0, length - states.shape[1], 0))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 from transformers import LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
-from transformers.cache_utils import DynamicCache
+from transformers.cache_utils import Cache
 
 from naturelm.answer.choosing import TokenChooser
 from naturelm.answer.results import GenerationOptions, Watcher
@@ -35,7 +35,7 @@ class FreeRow:
 def write_answers(
     model: NatureLMForConditionalGeneration,
     rows: Sequence[FreeRow],
-    cache: DynamicCache,
+    cache: Cache,
     ids: Tensor,
     mask: Tensor,
     ends: Collection[int],
@@ -102,7 +102,7 @@ class _Leaving(StoppingCriteria):
 def search_beams(
     model: NatureLMForConditionalGeneration,
     options: GenerationOptions,
-    cache: DynamicCache,
+    cache: Cache,
     ids: Tensor,
     mask: Tensor,
 ) -> list[tuple[list[int], list[float]]]:

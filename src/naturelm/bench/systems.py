@@ -13,7 +13,7 @@ from naturelm.errors import NatureLMError
 
 FEW_CHOICES = 50
 """Labels of the largest closed set that is scored of a corpus's own components: a larger one takes a CPU a second a row."""
-MANY_ROWS = 128
+MANY_ROWS = 256
 """Of a corpus's own components, asked together: their clips are short, and a CPU computes more of them faster."""
 
 

@@ -81,11 +81,14 @@ def run(
     ] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(min=1, help="Rows asked together; default 32, and 128 of beans-mini's short clips."),
+        typer.Option(min=1, help="Rows asked together; default 32, and 256 of beans-mini's short clips."),
     ] = None,
     time_limit: Annotated[
-        float, typer.Option(help="Seconds for the answers to a batch; later ones are errors.")
-    ] = 600.0,
+        float | None,
+        typer.Option(
+            help="Seconds for the answers to a batch; later ones are errors. Default 20 a row, at least 600."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
 ) -> None:
     """Ask a system the questions of a suite, and score what it answers.
@@ -118,7 +121,7 @@ def run(
         if answers not in set(Ways):
             raise NatureLMError(f"--answers {answers!r}: must be one of {', '.join(Ways)}")
         batch_size = batch_size or (MANY_ROWS if is_mini(suite) else 32)
-        how = RunOptions(batch_size, time_limit)
+        how = RunOptions(batch_size, max(600.0, 20.0 * batch_size) if time_limit is None else time_limit)
         variants = variants_of(wording or (), orders, seed)
         choice = Choice(components_of(suite), limit, sample, seed)
         found = open_named_suite(suite, data, choice, revision=revision)
