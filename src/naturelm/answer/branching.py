@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
-from naturelm.answer.choices import LabelTrie, split_sequences, trie_log_likelihoods
+from naturelm.answer.choices import LabelTrie, Walk, greedy_walk, split_sequences, trie_log_likelihoods
 from naturelm.model.modeling import NatureLMForConditionalGeneration
 
 _MAX_TRIE_LOGITS = 2**26
@@ -40,6 +40,11 @@ class ClosedSet:
         return cls(len(sequences), tuple(tries))
 
     @property
+    def is_one(self) -> bool:
+        """Whether all labels are in one trie."""
+        return len(self.tries) == 1
+
+    @property
     def nodes(self) -> int:
         """Of the largest trie, those that go through the language model."""
         return max(len(nodes) for _, _, nodes in self.tries)
@@ -51,13 +56,15 @@ def label_log_likelihoods(
     cache: Cache,
     ids: Tensor,
     mask: Tensor,
-) -> list[Tensor]:
-    """(labels,) float64 natural log likelihood of each label of a prompt's own set after that prompt.
+) -> list[tuple[Tensor, Walk | None]]:
+    """(labels,) float64 natural log likelihood of each label of a prompt's own set after that prompt, and how a free answer
+    to it begins, which the same logits tell; None where the set has several tries.
 
     cache: of the beginning of the prompts, which is left as it was. ids, mask: (batch, tokens), padded on the left. sets:
     one a prompt, of as many tries each.
     """
     found = [torch.empty(each.size, dtype=torch.float64) for each in sets]
+    walks: list[Walk | None] = [None] * len(sets)
     for turn in range(len(sets[0].tries)):
         tries = [each.tries[turn] for each in sets]
         logits = _branch(model, [(trie, nodes) for _, trie, nodes in tries], cache, ids, mask)
@@ -67,7 +74,9 @@ def label_log_likelihoods(
             own = logits[rows[0] : rows[-1] + 1, : 1 + len(nodes)]
             for row, scores in zip(rows, trie_log_likelihoods(trie, own, nodes).cpu(), strict=True):
                 found[row][list(places)] = scores
-    return found
+                if sets[row].is_one:
+                    walks[row] = greedy_walk(trie, own[row - rows[0]], nodes)
+    return list(zip(found, walks, strict=True))
 
 
 def _branch(

@@ -97,6 +97,33 @@ def trie_log_likelihoods(trie: LabelTrie, logits: Tensor, inner: Sequence[int]) 
     return torch.stack([node_scores[:, list(path)].sum(1) for path in trie.paths], 1)
 
 
+@dataclass(frozen=True)
+class Walk:
+    """A free answer as far as it goes along a trie: its tokens, and the natural log probability of each."""
+
+    tokens: tuple[int, ...]
+    log_probs: tuple[float, ...]
+
+
+def greedy_walk(trie: LabelTrie, logits: Tensor, inner: Sequence[int]) -> Walk:
+    """The likeliest tokens, one after the other, up to the first after which there are no logits.
+
+    logits: (1 + len(inner), vocabulary), after the prompt and after each inner node.
+    """
+    place = {ROOT: 0} | {node: i + 1 for i, node in enumerate(inner)}
+    child = {edge: node for node, edge in enumerate(zip(trie.parents, trie.tokens, strict=True))}
+    tokens: list[int] = []
+    places: list[int] = []
+    node: int | None = ROOT
+    while node in place:
+        places.append(place[node])
+        tokens.append(int(logits[places[-1]].argmax()))
+        node = child.get((node, tokens[-1]))
+    found = logits[places]
+    log_probs = found[range(len(tokens)), tokens].double() - _log_sum_exp(found)
+    return Walk(tuple(tokens), tuple(log_probs.tolist()))
+
+
 def _log_sum_exp(logits: Tensor) -> Tensor:
     """(..., vocabulary) to (...) float64.
 

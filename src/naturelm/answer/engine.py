@@ -6,7 +6,6 @@ batch are padded on the left; a batched answer equals the answer to the query al
 """
 
 import copy
-import hashlib
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,19 +17,17 @@ from typing import Any, overload
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from naturelm.answer.branching import ClosedSet, label_log_likelihoods, most_nodes
+from naturelm.answer.answering import CLOSED, Asked, BatchAnswerer
+from naturelm.answer.branching import ClosedSet, most_nodes
 from naturelm.answer.cache import clip_key, weights_stamp
 from naturelm.answer.clips import read_clip
 from naturelm.answer.grouping import groups_of_like_length
 from naturelm.answer.lanes import deal, side_by_side
 from naturelm.answer.packed import PackedLayers
-from naturelm.answer.prefixes import resume
 from naturelm.answer.reading import BegunPrompt, PromptReader
 from naturelm.answer.results import (
     Answer,
-    Choice,
     Clip,
     GenerationOptions,
     Query,
@@ -39,7 +36,6 @@ from naturelm.answer.results import (
     check_choices,
     scored_text,
 )
-from naturelm.answer.writing import FreeRow, search_beams, write_answers
 from naturelm.audio import AudioSource
 from naturelm.errors import QuestionError
 from naturelm.model.loading import load_model, load_processor, model_revision, open_checkpoint
@@ -48,7 +44,6 @@ from naturelm.model.processing import NatureLMProcessor, PromptIds
 from naturelm.model.registry import DEFAULT_MODEL
 
 _CACHE_BYTES = 512 * 2**20
-_CLOSED = "closed"
 _PASSES = 12
 """Through the language model, for the tokens of a free answer; only like ones are worth keeping apart."""
 _NO_CLIP = Clip(np.zeros(0, np.float32), "")
@@ -201,7 +196,7 @@ class NatureLM:
             options = [options or GenerationOptions()] * len(queries)
         elif len(options) != len(queries):
             raise QuestionError(f"{len(options)} options for {len(queries)} queries; give as many of each")
-        asked = [_Asked(i, query, own) for i, (query, own) in enumerate(zip(queries, options, strict=True))]
+        asked = [Asked(i, query, own) for i, (query, own) in enumerate(zip(queries, options, strict=True))]
         answers: dict[int, Answer] = {}
         with self._turn:
             for alpha in dict.fromkeys(own.merging_alpha for own in options):
@@ -256,7 +251,7 @@ class NatureLM:
         with self._turn:
             self._reader.clear()
 
-    def _answers(self, asked: "Sequence[_Asked]", watcher: Watcher | None) -> dict[int, Answer]:
+    def _answers(self, asked: Sequence[Asked], watcher: Watcher | None) -> dict[int, Answer]:
         """Answers by the place of their query."""
         # Inside the turn, since a fast tokenizer keeps settings that a second call would change.
         prompts = [
@@ -291,7 +286,7 @@ class NatureLM:
 
     def _lane(
         self,
-        asked: "Sequence[_Asked]",
+        asked: Sequence[Asked],
         prompts: Sequence[PromptIds],
         sets: Mapping[tuple[str, ...], ClosedSet],
         weights: tuple[int, tuple[float, ...]],
@@ -301,25 +296,29 @@ class NatureLM:
         """Answers to some of the queries, by their place. lanes: at work at the same time."""
         queries = [each.query for each in asked]
         answers = {}
+        closed = [i for i, each in enumerate(asked) if each.kind == CLOSED]
+        free = [i for i, each in enumerate(asked) if each.kind != CLOSED]
         with torch.no_grad():  # a thread's own
             begun = self._reader.begin(weights, queries, prompts, self.batch_size)
-            for rows in self._batches(asked, begun, sets):
-                began = time.perf_counter()
-                results = self._results([asked[i] for i in rows], [begun[i] for i in rows], sets, watcher)
-                share = (time.perf_counter() - began) / len(rows) / lanes
-                for i, result in zip(rows, results, strict=True):
-                    clip = queries[i].clips[0] if queries[i].clips else _NO_CLIP
-                    answers[asked[i].place] = Answer(
-                        recording=clip.recording,
-                        start=clip.start,
-                        end=clip.end,
-                        question=queries[i].question,
-                        prompt_tokens=len(prompts[i].ids),
-                        seconds=Seconds(begun[i].hear / lanes, begun[i].prefill / lanes, answer=share),
-                        model=self.name,
-                        revision=self.revision,
-                        **result,
-                    )
+            batches = BatchAnswerer(self.model, self.processor, sets, watcher)
+            for part in (closed, free):  # in this order, as `BatchAnswerer` says
+                for rows in self._batches(part, asked, begun, sets):
+                    began = time.perf_counter()
+                    results = batches.answer([asked[i] for i in rows], [begun[i] for i in rows])
+                    share = (time.perf_counter() - began) / len(rows) / lanes
+                    for i, result in zip(rows, results, strict=True):
+                        clip = queries[i].clips[0] if queries[i].clips else _NO_CLIP
+                        answers[asked[i].place] = Answer(
+                            recording=clip.recording,
+                            start=clip.start,
+                            end=clip.end,
+                            question=queries[i].question,
+                            prompt_tokens=len(prompts[i].ids),
+                            seconds=Seconds(begun[i].hear / lanes, begun[i].prefill / lanes, answer=share),
+                            model=self.name,
+                            revision=self.revision,
+                            **result,
+                        )
         return answers
 
     def _closed_sets(self, queries: Sequence[Query]) -> dict[tuple[str, ...], ClosedSet]:
@@ -333,21 +332,23 @@ class NatureLM:
 
     def _batches(
         self,
-        asked: "Sequence[_Asked]",
+        rows: Sequence[int],
+        asked: Sequence[Asked],
         begun: Sequence[BegunPrompt],
         sets: Mapping[tuple[str, ...], ClosedSet],
     ) -> list[list[int]]:
-        """Rows that go together: closed sets, one beam search, or free answers; of like length."""
+        """Which of the rows go together: closed sets, one beam search, or free answers; of like length."""
         kinds: dict[tuple[object, int], list[int]] = {}
-        for i, each in enumerate(asked):
+        for i in rows:
+            each = asked[i]
             tries = len(sets[each.query.choices].tries) if each.query.choices else 0
             kinds.setdefault((each.kind, tries), []).append(i)
         batches = []
-        for (_, tries), rows in kinds.items():
-            lengths = [len(begun[i].suffix) for i in rows]
+        for (_, tries), alike in kinds.items():
+            lengths = [len(begun[i].suffix) for i in alike]
             if tries:
                 lengths = [
-                    rest + sets[asked[i].query.choices].nodes for i, rest in zip(rows, lengths, strict=True)
+                    rest + sets[asked[i].query.choices].nodes for i, rest in zip(alike, lengths, strict=True)
                 ]
             groups = groups_of_like_length(
                 lengths,
@@ -355,83 +356,14 @@ class NatureLM:
                 most_tokens=most_nodes(self.model) if tries else None,
                 passes=tries or _PASSES,
             )
-            batches += [[rows[place] for place in group] for group in groups]
+            batches += [[alike[place] for place in group] for group in groups]
         return batches
-
-    # --- answers --------------------------------------------------------------------------------
-
-    def _results(
-        self,
-        asked: "Sequence[_Asked]",
-        begun: Sequence[BegunPrompt],
-        sets: Mapping[tuple[str, ...], ClosedSet],
-        watcher: Watcher | None,
-    ) -> list[dict[str, Any]]:
-        """Answers of one batch."""
-        options = asked[0].options
-        closed = asked[0].kind == _CLOSED
-        cache, ids, mask = resume(
-            self.model,
-            [each.prefix for each in begun],
-            [each.suffix for each in begun],
-            self.processor.pad_token_id,
-            copies=1 if closed else options.num_beams,
-        )
-        if closed:
-            choices = [each.query.choices for each in asked]
-            scores = label_log_likelihoods(self.model, [sets[own] for own in choices], cache, ids, mask)
-            return [_chosen(own, row) for own, row in zip(choices, scores, strict=True)]
-        if options.num_beams > 1:
-            found = search_beams(self.model, options, cache, ids, mask)
-            return [self._free_answer(tokens, log_probs) for tokens, log_probs in found]
-        rows = [
-            FreeRow(
-                each.place,
-                each.options,
-                torch.Generator().manual_seed(_row_seed(each.options.seed, each.query)),
-            )
-            for each in asked
-        ]
-        write_answers(self.model, rows, cache, ids, mask, self._end_ids(), watcher)
-        return [self._free_answer(row.tokens, row.log_probs) for row in rows]
 
     def _packed(self, weights: object) -> AbstractContextManager[None]:
         """The language model's layers are faster inside, where they can be. weights: equal while those are the same."""
         if self._packing.weights != weights:
             self._packing.weights, self._packing.layers = weights, PackedLayers.of(self.model)
         return nullcontext() if self._packing.layers is None else self._packing.layers.in_use()
-
-    def _end_ids(self) -> list[int]:
-        # What stops it: the language model's own setting, which transformers lets be one id or several.
-        eos = self.model.language_model.generation_config.eos_token_id
-        return eos if isinstance(eos, list) else [eos]
-
-    def _free_answer(self, ids: list[int], log_probs: list[float]) -> dict[str, Any]:
-        ends = self._end_ids()
-        length = next((i + 1 for i, token in enumerate(ids) if token in ends), len(ids))
-        return {
-            "text": self.processor.decode_answer(ids[:length]),
-            "token_ids": tuple(ids[:length]),
-            "token_log_probs": tuple(log_probs[:length]),
-            "probability": _exp(sum(log_probs[:length])),
-            "finished": ids[length - 1] in ends,
-        }
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """A query, its options, and its place among those that were asked together."""
-
-    place: int
-    query: Query
-    options: GenerationOptions
-
-    @property
-    def kind(self) -> object:
-        """Equal for queries that can share a batch."""
-        if self.query.choices:
-            return _CLOSED
-        return self.options if self.options.num_beams > 1 else None
 
 
 @dataclass
@@ -440,27 +372,3 @@ class _Packing:
 
     weights: object = None
     layers: PackedLayers | None = None
-
-
-def _chosen(choices: tuple[str, ...], log_likelihoods: Tensor) -> dict[str, Any]:
-    probabilities = log_likelihoods.softmax(-1)
-    ranked = sorted(
-        (
-            Choice(label, float(p), float(score))
-            for label, p, score in zip(choices, probabilities, log_likelihoods, strict=True)
-        ),
-        key=lambda choice: -choice.log_likelihood,
-    )
-    return {"text": ranked[0].label, "probability": ranked[0].probability, "choices": tuple(ranked)}
-
-
-def _row_seed(seed: int, query: Query) -> int:
-    """A seed of the query's own, so that a draw does not depend on what else is asked."""
-    digest = hashlib.blake2b(f"{seed}\0{query.question}".encode(), digest_size=8)
-    for clip in query.clips:
-        digest.update(clip_key(clip.samples))
-    return int.from_bytes(digest.digest(), "little") >> 1
-
-
-def _exp(log_probability: float) -> float:
-    return float(torch.tensor(log_probability, dtype=torch.float64).exp())

@@ -17,6 +17,9 @@ from naturelm.answer.results import Clip, Query
 from naturelm.model.modeling import NatureLMForConditionalGeneration
 from naturelm.model.processing import NatureLMProcessor, PromptIds
 
+_MOST_TOKENS = 4096
+"""Read in one pass: more are not read faster, and what is made of them on the way takes memory."""
+
 
 @dataclass
 class BegunPrompt:
@@ -26,6 +29,11 @@ class BegunPrompt:
     suffix: tuple[int, ...]
     hear: float
     prefill: float
+
+    @property
+    def key(self) -> object:
+        """Equal for prompts of the same sounds and the same question, of those that were begun together."""
+        return id(self.prefix), self.suffix
 
 
 class PromptReader:
@@ -70,7 +78,8 @@ class PromptReader:
         new = {key: i for i, key in reversed(list(enumerate(keys))) if found[key] is None}
         spent: dict[int, tuple[float, float]] = {}
         todo = list(new.items())
-        for group in groups_of_like_length([len(tokens) for (_, tokens, _), _ in todo], batch_size):
+        lengths = [len(tokens) for (_, tokens, _), _ in todo]
+        for group in groups_of_like_length(lengths, batch_size, most_tokens=_MOST_TOKENS):
             part = [todo[place] for place in group]
             began = time.perf_counter()
             heard = self._hear(
@@ -98,7 +107,8 @@ class PromptReader:
 
     def _go_on(self, groups: list[list[BegunPrompt]], batch_size: int) -> None:
         """Read what the prompts of each group have in common: all but the last token."""
-        for places in groups_of_like_length([len(group[0].suffix) for group in groups], batch_size):
+        lengths = [len(group[0].suffix) for group in groups]
+        for places in groups_of_like_length(lengths, batch_size, most_tokens=_MOST_TOKENS):
             part = [groups[place] for place in places]
             began = time.perf_counter()
             longer = extend(

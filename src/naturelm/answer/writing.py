@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 from transformers.cache_utils import Cache
 
+from naturelm.answer.choices import Walk
 from naturelm.answer.choosing import TokenChooser
 from naturelm.answer.results import GenerationOptions, Watcher
 from naturelm.model.modeling import NatureLMForConditionalGeneration
@@ -15,13 +16,42 @@ from naturelm.model.modeling import NatureLMForConditionalGeneration
 _LEAVING = 0.2
 """Share of rows that are done at which these leave the batch. A row costs as much when it is done as when it is not, and
 the others' memory is copied when some leave."""
+_IDLE_SETTINGS = frozenset(
+    {
+        "_from_model_config",
+        "bos_token_id",
+        "cache_implementation",
+        "do_sample",
+        "eos_token_id",
+        "max_length",
+        "output_attentions",
+        "output_hidden_states",
+        "pad_token_id",
+        "temperature",
+        "top_k",
+        "top_p",
+        "transformers_version",
+        "use_cache",
+    }
+)
+"""Of a language model, those that change nothing about which token is likeliest."""
+
+
+def takes_likeliest(model: NatureLMForConditionalGeneration, options: GenerationOptions) -> bool:
+    """Whether free answers are the likeliest tokens, one after the other, as the logits have them.
+
+    Not where the language model's own settings change logits, such as a penalty for repeating.
+    """
+    settings = model.language_model.generation_config.to_diff_dict()
+    return options.num_beams == 1 and options.temperature == 0 and _IDLE_SETTINGS.issuperset(settings)
 
 
 @dataclass(eq=False)
 class FreeRow:
     """A free answer while it is written.
 
-    query: its place, by which a watcher knows it. done: at its end, at its longest, or wanted no more.
+    query: its place, by which a watcher knows it. tokens, log_probs: so far. done: at its end, at its longest, or wanted
+    no more.
     """
 
     query: int
@@ -30,6 +60,14 @@ class FreeRow:
     tokens: list[int] = field(default_factory=list)
     log_probs: list[float] = field(default_factory=list)
     done: bool = False
+
+    def follow(self, walk: Walk, ends: Collection[int]) -> None:
+        """Begin with what is known, up to an end or the longest that is wanted."""
+        length = next((i + 1 for i, token in enumerate(walk.tokens) if token in ends), len(walk.tokens))
+        length = min(length, self.options.max_new_tokens)
+        self.tokens += walk.tokens[:length]
+        self.log_probs += walk.log_probs[:length]
+        self.done = length == self.options.max_new_tokens or self.tokens[-1] in ends
 
 
 def write_answers(
@@ -43,8 +81,8 @@ def write_answers(
 ) -> None:
     """Write all rows to their ends.
 
-    cache: of the beginning of the prompts, which is used up. ids, mask: (rows, tokens), padded on the left. ends: ids that
-    end an answer. watcher: follows each token.
+    cache: of the beginning of the prompts, which is used up. ids, mask: (rows, tokens), padded on the left, of prompts and
+    what is written already. ends: ids that end an answer. watcher: follows each token.
     """
     while True:
         chooser = TokenChooser([row.options for row in rows], [row.generator for row in rows], ids.device)
