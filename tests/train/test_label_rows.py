@@ -13,7 +13,14 @@ from labelled_ear import LABELS, SIZE, LabelledEar, LabelledEarConfig
 from naturelm.corpus.storage import Corpus
 from naturelm.train.building import build_model
 from naturelm.train.data import AnswerCollator, TrainingRows
-from naturelm.train.label_rows import LABEL_SOURCE, EarLabel, LabelEmbeddings, LabelRows, label_columns
+from naturelm.train.label_rows import (
+    LABEL_SOURCE,
+    EarLabel,
+    LabelEmbeddings,
+    LabelRows,
+    clip_lengths,
+    label_columns,
+)
 from naturelm.train.options import MixtureOptions, ModelOptions, TrainError, TrainOptions
 from naturelm.train.run import train
 from naturelm.train.runlog import read_facts, read_log
@@ -44,18 +51,36 @@ def labelled_model(options: TrainOptions) -> ModelOptions:
 
 
 @settings(deadline=None, max_examples=40)
-@given(seed=st.integers(0, 10_000), label=st.integers(0, LABELS - 1), score=st.floats(0, 5))
-def test_a_made_embedding_is_what_the_ear_takes_for_its_label(seed: int, label: int, score: float) -> None:
+@given(
+    seed=st.integers(0, 10_000),
+    label=st.integers(0, LABELS - 1),
+    score=st.floats(0, 5),
+    count=st.integers(1, 4),
+)
+def test_a_made_embedding_is_what_the_ear_takes_for_its_label(
+    seed: int, label: int, score: float, count: int
+) -> None:
     made = embeddings(seed % 10, size=200)
-    frames = made.make(label, score, np.random.default_rng(seed))
-    assert frames.shape == (1, 200) and frames.dtype == np.float32 and frames.min() >= 0
-    scores = frames[0] @ made.weight.T + made.bias
+    frames = made.make(label, score, np.random.default_rng(seed), count)
+    assert frames.shape == (count, 200) and frames.dtype == np.float32 and frames.min() >= 0
+    scores = (frames @ made.weight.T + made.bias).max(0)
     assert scores.argmax() == label and scores[label] >= score - 0.1
+    cosines = [
+        [frame @ real / np.linalg.norm(frame) / np.linalg.norm(real) for real in made.backgrounds]
+        for frame in frames
+    ]
+    # All but one are real, if perhaps weaker.
+    assert np.sum(np.max(cosines, 1) > 0.9999) >= count - 1
+
+
+def test_lengths_of_clips_that_give_so_many_frames() -> None:
+    lengths = clip_lengths(lambda samples: 1 + max(0, samples - 3) // 2 if samples else 0, 8)
+    assert lengths == (1, 5, 7)
 
 
 def test_rows_are_pure_hold_labels_back_and_answer_what_the_ear_takes_them_for() -> None:
     made = embeddings()
-    rows, again = (LabelRows(made, 300, 7, 8000) for _ in range(2))
+    rows, again = (LabelRows(made, 300, 7, (8000, 12_000, 16_000)) for _ in range(2))
     columns = label_columns(300)
     held_out = {label.common for label in made.labels if label.is_held_out}
     assert held_out and len(held_out) < LABELS / 2
@@ -64,7 +89,7 @@ def test_rows_are_pure_hold_labels_back_and_answer_what_the_ear_takes_them_for()
         assert (row.question, row.answer) == (same.question, same.answer)
         assert np.array_equal(row.frames, same.frames)
         assert (row.task, row.source) == (columns.tasks[number], LABEL_SOURCE)
-        taken = made.labels[int((row.frames[0] @ made.weight.T + made.bias).argmax())]
+        taken = made.labels[int((row.frames @ made.weight.T + made.bias).max(0).argmax())]
         assert taken.common not in held_out
         if row.task == "species-scientific":
             assert row.answer == taken.scientific
@@ -73,11 +98,17 @@ def test_rows_are_pure_hold_labels_back_and_answer_what_the_ear_takes_them_for()
         else:
             assert row.answer == taken.common
             assert row.task != "detection-options" or row.answer in row.question
-    assert {row.answer == "None" for row in map(rows.__getitem__, range(300))} == {True, False}
+    everything = [rows[number] for number in range(300)]
+    assert {row.answer == "None" for row in everything} == {True, False}
+    assert {(len(row.frames), len(row.samples)) for row in everything} == {
+        (1, 8000),
+        (2, 12_000),
+        (3, 16_000),
+    }
 
 
 def test_another_seed_gives_other_rows() -> None:
-    first, second = (LabelRows(embeddings(), 20, seed, 8000) for seed in (0, 1))
+    first, second = (LabelRows(embeddings(), 20, seed, (8000,)) for seed in (0, 1))
     assert [row.answer for row in map(first.__getitem__, range(20))] != [
         row.answer for row in map(second.__getitem__, range(20))
     ]

@@ -1,12 +1,15 @@
 """Pairs about the labels that a frozen ear has of its own, heard in embeddings that are made for them.
 
 An ear such as BirdNET knows thousands of voices of which no recording is at hand. Its last layer has a direction
-for each label; an embedding of a real clip is moved along it until that label is the likeliest. So a language
-model can be taught to say what this ear hears. A tenth of the labels is never trained on, to see whether it says
+for each label; an embedding of a real clip is moved along it until that label is the likeliest, and stands among others
+of real clips as they are, since one that stands alone would show that it is made. So a language model can be taught to
+say what this ear hears. A tenth of the labels is never trained on, to see whether it says
 names that it was not taught as well.
 """
 
 import zlib
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +31,7 @@ _SCORES = (-1.0, 5.0)
 _MARGIN = 0.5
 _OVERSHOOT = 0.05
 _MOST_MOVES = 200
+_WEAKER = 0.8
 _MOST_OPTIONS = 8
 _NONE_SHARE = 0.25
 _STREAM = zlib.crc32(b"label-rows")
@@ -58,7 +62,7 @@ class LabelEmbeddings:
     """Makes embeddings that an ear takes for a label.
 
     labels: of the ear. weight: (labels, size) and bias: (labels,) float32, the ear's last layer.
-    backgrounds: (clips, size) float32, embeddings of real clips.
+    backgrounds: (frames, size) float32, embeddings of real clips, those of one clip side by side.
     """
 
     labels: tuple[EarLabel, ...]
@@ -66,8 +70,28 @@ class LabelEmbeddings:
     bias: FloatArray
     backgrounds: FloatArray
 
-    def make(self, label: int, score: float, rng: np.random.Generator) -> FloatArray:
-        """(1, size) float32 in which `label` is the likeliest, with about `score`, or what it takes."""
+    def make(self, label: int, score: float, rng: np.random.Generator, frames: int = 1) -> FloatArray:
+        """(frames, size) float32 in which `label` is the likeliest, with about `score`, or what it takes, in one frame."""
+        made = self._moved(label, score, rng)
+        own = float(self.weight[label] @ made + self.bias[label])
+        first = int(rng.integers(len(self.backgrounds)))
+        others = [
+            self._quieter(self.backgrounds[(first + i) % len(self.backgrounds)], own - _MARGIN)
+            for i in range(frames - 1)
+        ]
+        others.insert(int(rng.integers(frames)), made)
+        return np.stack(others).astype(np.float32)
+
+    def _quieter(self, frame: FloatArray, below: float) -> FloatArray:
+        """The frame, or a weaker one of which no label has that score."""
+        for _ in range(_MOST_MOVES):
+            if float((self.weight @ frame + self.bias).max()) < below:
+                break
+            frame = frame * _WEAKER
+        return frame
+
+    def _moved(self, label: int, score: float, rng: np.random.Generator) -> FloatArray:
+        """(size,): a frame of a real clip, moved until the ear takes it for the label."""
         made = self.backgrounds[rng.integers(len(self.backgrounds))] * rng.uniform(0.2, 1)
         for _ in range(_MOST_MOVES):
             scores = self.weight @ made + self.bias
@@ -83,18 +107,20 @@ class LabelEmbeddings:
                 break
             # Embeddings are never below 0: what is cut off there falls short of the aim, hence several moves.
             made = np.maximum(made + (short + _OVERSHOOT) * direction / np.square(direction).sum(), 0)
-        return made[None].astype(np.float32)
+        return made
 
 
 class LabelRows:
     """`count` pairs about labels; row i is a pure function of the seed and i."""
 
-    def __init__(self, embeddings: LabelEmbeddings, count: int, seed: int, samples: int) -> None:
-        """samples: of a clip that gives one frame."""
+    def __init__(
+        self, embeddings: LabelEmbeddings, count: int, seed: int, clip_samples: Sequence[int]
+    ) -> None:
+        """clip_samples: of clips that give one frame, two, and so on to the most that a pair has."""
         self.embeddings = embeddings
         self.count = count
         self.seed = seed
-        self._silence = np.zeros(samples, np.float32)
+        self._silence = [np.zeros(samples, np.float32) for samples in clip_samples]
         self._taught = [
             number
             for number, label in enumerate(embeddings.labels)
@@ -111,8 +137,11 @@ class LabelRows:
         number = int(rng.choice(self._taught))
         task = _TASKS[row % len(_TASKS)]
         question, answer = self._pair(task, self.embeddings.labels[number], rng)
-        frames = self.embeddings.make(number, rng.uniform(*_SCORES), rng)
-        return Example(f"{LABEL_SOURCE}-{row}", task, LABEL_SOURCE, question, answer, self._silence, frames)
+        length = int(rng.integers(len(self._silence)))
+        frames = self.embeddings.make(number, rng.uniform(*_SCORES), rng, frames=1 + length)
+        return Example(
+            f"{LABEL_SOURCE}-{row}", task, LABEL_SOURCE, question, answer, self._silence[length], frames
+        )
 
     def _pair(self, task: str, label: EarLabel, rng: np.random.Generator) -> tuple[str, str]:
         if task == "species-scientific":
@@ -158,6 +187,17 @@ class AllRows(Dataset[Example | Unreadable]):
         if row < len(self.rows) or self.labels is None:
             return self.rows[row]
         return self.labels[row - len(self.rows)]
+
+
+def clip_lengths(num_frames: Callable[[int], int], most_samples: int) -> tuple[int, ...]:
+    """The fewest samples that give one frame, two, and so on to as many as `most_samples` give.
+
+    num_frames: of so many samples.
+    """
+    return tuple(
+        bisect_left(range(most_samples + 1), frames, key=num_frames)
+        for frames in range(1, num_frames(most_samples) + 1)
+    )
 
 
 def label_embeddings(ear: object, rows: TrainingRows) -> LabelEmbeddings:

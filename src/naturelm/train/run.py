@@ -31,7 +31,14 @@ from naturelm.train.checkpoints import (
 from naturelm.train.data import AnswerCollator, Example, TrainingRows
 from naturelm.train.evaluation import EvaluationRows, Evaluator
 from naturelm.train.facts import begin_facts, close_facts, has_facts, resume_facts
-from naturelm.train.label_rows import LABEL_SOURCE, AllRows, LabelRows, label_columns, label_embeddings
+from naturelm.train.label_rows import (
+    LABEL_SOURCE,
+    AllRows,
+    LabelRows,
+    clip_lengths,
+    label_columns,
+    label_embeddings,
+)
 from naturelm.train.memory import keep_freed_memory
 from naturelm.train.metrics import Tally
 from naturelm.train.mixture import Mixture, MixtureRows, joined_rows, mixture_rows, require_even, source_of
@@ -365,9 +372,9 @@ class _Run:
         if not count:
             return None
         embeddings = label_embeddings(self.built.model.ear, self.rows)
-        return LabelRows(
-            embeddings, count, self.options.seed, self.built.model.config.audio_config.min_samples
-        )
+        audio = self.built.model.config.audio_config
+        longest = round(self.options.model.clip_seconds * audio.sampling_rate)
+        return LabelRows(embeddings, count, self.options.seed, clip_lengths(audio.num_frames, longest))
 
     def _mixture(self, columns: MixtureRows, options: MixtureOptions, batch_size: int) -> Mixture:
         return Mixture(columns, options, batch_size=batch_size, seed=self.options.seed)
