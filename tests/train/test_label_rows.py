@@ -100,6 +100,16 @@ def test_rows_are_pure_hold_labels_back_and_answer_what_the_ear_takes_them_for()
             assert row.task != "detection-options" or row.answer in row.question
     everything = [rows[number] for number in range(300)]
     assert {row.answer == "None" for row in everything} == {True, False}
+    # Long pairs share batches with long ones.
+    characters = {
+        task: np.mean([len(row.question) for row in everything if row.task == task]) for task in columns.tasks
+    }
+    tokens = dict(zip(columns.tasks, columns.tokens, strict=True))
+    assert (
+        max(characters, key=characters.__getitem__)
+        == max(tokens, key=tokens.__getitem__)
+        == "detection-options"
+    )
     assert {(len(row.frames), len(row.samples)) for row in everything} == {
         (1, 8000),
         (2, 12_000),

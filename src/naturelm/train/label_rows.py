@@ -36,7 +36,8 @@ _MOST_OPTIONS = 8
 _NONE_SHARE = 0.25
 _STREAM = zlib.crc32(b"label-rows")
 _TASKS = ("species-common", "species-common", "species-scientific", "detection", "detection-options")
-_TOKENS = 90
+_TOKENS = {"species-common": 26, "species-scientific": 28, "detection": 26, "detection-options": 66}
+"""About as many as the mixture counts in pairs of a corpus that are as long: rows are grouped by it."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,8 @@ def label_columns(count: int) -> MixtureRows:
     """What the mixture needs to know of so many pairs about labels."""
     tasks = np.array([_TASKS[row % len(_TASKS)] for row in range(count)], dtype=object)
     sources = np.array([LABEL_SOURCE] * count, dtype=object)
-    return MixtureRows(tasks, sources, [()] * count, np.zeros(count), np.full(count, _TOKENS))
+    tokens = np.array([_TOKENS[task] for task in tasks], dtype=np.int64)
+    return MixtureRows(tasks, sources, [()] * count, np.zeros(count), tokens)
 
 
 def _ask(wording: Wording, rng: np.random.Generator) -> str:
