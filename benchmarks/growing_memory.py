@@ -34,7 +34,7 @@ def transformers_cache(
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--rows", type=int, nargs="+", default=[1, 32, 128], help="questions asked together")
+    parser.add_argument("--rows", type=int, nargs="+", default=[32, 128], help="questions asked together")
     parser.add_argument("--tokens", type=int, default=10, help="of every answer, at most")
     options = parser.parse_args()
     naturelm = build_base_naturelm(options)
