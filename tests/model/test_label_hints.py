@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from labelled_ear import LABELS, LabelledEar, LabelledEarConfig
+from labelled_ear import LABELS, SIZE, LabelledEar, LabelledEarConfig
 from naturelm.answer.engine import NatureLM
 from naturelm.answer.results import Clip, GenerationOptions, Query
 from naturelm.model.configuration import NatureLMProjectorConfig
+from naturelm.model.label_hints import TaughtLabels
 from naturelm.model.loading import load_model
 from naturelm.model.modeling import NatureLMForConditionalGeneration
 from tiny import noise, tiny_config, tiny_naturelm, tiny_tokenizer
@@ -108,3 +109,67 @@ def test_without_hints_nothing_is_added() -> None:
     model = hinting(label_hints=0).model
     assert isinstance(model, NatureLMForConditionalGeneration) and model.hints is None
     assert model.config.num_audio_tokens(8000) == 1
+
+
+def taught(seed: int = 3) -> TaughtLabels:
+    rng = np.random.default_rng(seed)
+    return TaughtLabels(
+        ("dog", "cat", "owl"),
+        rng.normal(0, 0.3, (4, SIZE)).astype(np.float32),
+        rng.normal(0, 1, 4).astype(np.float32),
+    )
+
+
+def test_taught_labels_follow_the_ears_own_once_they_are_taught() -> None:
+    naturelm = hinting(taught_hints=2, taught_hint_tokens=4, frame_dropout=0.5)
+    model, clip = naturelm.model, noise(2.2, 1)
+    batch = naturelm.processor.feature_extractor([clip])
+
+    def heard() -> torch.Tensor:
+        row = model.get_audio_features(batch["input_values"], batch["input_features_mask"])[0]
+        assert len(row) == model.config.num_audio_tokens(len(clip))
+        return row
+
+    before, labels = heard(), taught()
+    model.hints.teach(labels, naturelm.processor.tokenizer)
+    after = heard()
+    assert torch.equal(after[: len(before)], before) and len(after) == len(before) + 2 * 4
+    logits = labels.weight @ model.ear.hear(clip).mean(0) + labels.bias
+    sure = np.exp(logits) / np.exp(logits).sum()
+    for place, label in enumerate(np.argsort(-sure[:3])[:2]):
+        ids = naturelm.processor.tokenizer(f" {labels.names[label]}", add_special_tokens=False)["input_ids"][
+            :4
+        ]
+        spelt = model.get_input_embeddings()(torch.tensor(ids))
+        start = len(before) + place * 4
+        found = after[start : start + len(spelt)] - sure[label] * model.hints.taught_confidence
+        assert torch.allclose(found, spelt, atol=1e-5)
+
+
+def test_taught_labels_come_back_with_the_checkpoint(tmp_path: Path) -> None:
+    naturelm = hinting(taught_hints=2)
+    naturelm.model.hints.teach(taught(), naturelm.processor.tokenizer)
+    naturelm.model.save_pretrained(tmp_path / "model")
+    naturelm.processor.save_pretrained(tmp_path / "model")
+    loaded = load_model(tmp_path / "model")
+    assert loaded.config.projector_config.taught_labels == 3
+    for name in ("taught_spellings", "taught_weight", "taught_bias", "taught_confidence"):
+        assert torch.equal(getattr(loaded.hints, name), getattr(naturelm.model.hints, name))
+
+
+def test_training_is_less_sure_of_what_was_taught() -> None:
+    naturelm = hinting(taught_hints=1, frame_dropout=0.9)
+    naturelm.model.hints.teach(taught(), naturelm.processor.tokenizer)
+    batch = naturelm.processor.feature_extractor([noise(1, 0)])
+    naturelm.model.train()
+    torch.manual_seed(0)
+    rows = [naturelm.model.get_audio_features(batch["input_values"])[0][-LENGTH:] for _ in range(2)]
+    assert not torch.equal(*rows)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"taught_hints": 2, "taught_labels": 1}, {"taught_hints": 1, "label_hints": 0}]
+)
+def test_taught_hints_that_cannot_be_given_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="taught_hints"):
+        NatureLMProjectorConfig(**{**PROJECTOR, **wrong})

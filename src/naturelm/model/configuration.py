@@ -82,7 +82,8 @@ class NatureLMProjectorConfig(PreTrainedConfig):
     to read pitch, of which it finds nothing otherwise.
 
     `label_hints` likeliest labels of the clip, each spelt out in `label_hint_tokens` tokens, follow the windows;
-    only an ear that has labels of its own can give them (see `naturelm.model.label_hints`).
+    only an ear that has labels of its own can give them (see `naturelm.model.label_hints`). `taught_hints` more, of
+    `taught_hint_tokens` each, are of the `taught_labels` that the ear was taught beside its own; 0 until it was.
 
     `frame_dropout` is the share of each frame's numbers that training leaves out: behind a frozen ear that gives
     many numbers, a few recordings would otherwise be learnt by heart.
@@ -106,6 +107,9 @@ class NatureLMProjectorConfig(PreTrainedConfig):
     honour_mask: bool = False
     label_hints: int = 0
     label_hint_tokens: int = 20
+    taught_hints: int = 0
+    taught_hint_tokens: int = 14
+    taught_labels: int = 0
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.kind not in ("qformer", "mean"):
@@ -116,6 +120,16 @@ class NatureLMProjectorConfig(PreTrainedConfig):
             )
         if self.label_hints < 0 or self.label_hint_tokens < 1:
             raise ValueError("label_hints of the projector is at least 0, and label_hint_tokens at least 1")
+        if min(self.taught_hints, self.taught_labels) < 0 or self.taught_hint_tokens < 1:
+            raise ValueError(
+                "taught_hints and taught_labels of the projector are at least 0, and taught_hint_tokens at least 1"
+            )
+        if self.taught_hints and not self.label_hints:
+            raise ValueError("taught_hints of the projector stand beside label_hints: set these to 1 or more")
+        if 0 < self.taught_labels < self.taught_hints:
+            raise ValueError(
+                f"taught_hints of the projector is at most its {self.taught_labels} taught labels, not {self.taught_hints}"
+            )
         if not 0 <= self.frame_dropout < 1:
             raise ValueError(
                 f"frame_dropout of the projector is 0 or more and below 1, not {self.frame_dropout}"
@@ -138,7 +152,10 @@ class NatureLMProjectorConfig(PreTrainedConfig):
     def num_tokens(self, num_frames: int) -> int:
         """Language-model embeddings that `num_frames` frames give."""
         per_window = self.num_queries if self.kind == "qformer" else 1
-        return self.num_windows(num_frames) * per_window + self.label_hints * self.label_hint_tokens
+        spelt = self.label_hints * self.label_hint_tokens
+        if self.taught_labels:
+            spelt += self.taught_hints * self.taught_hint_tokens
+        return self.num_windows(num_frames) * per_window + spelt
 
 
 class NatureLMConfig(PreTrainedConfig):

@@ -75,7 +75,10 @@ class NatureLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self.hints = None
         if config.projector_config.label_hints:
             self.hints = LabelHints(
-                config.projector_config, config.audio_config.label_count, config.text_config.hidden_size
+                config.projector_config,
+                config.audio_config.label_count,
+                config.audio_config.hidden_size,
+                config.text_config.hidden_size,
             )
         self.language_model = AutoModelForCausalLM.from_config(config.text_config)
         self.post_init()

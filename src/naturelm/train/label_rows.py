@@ -2,14 +2,15 @@
 
 An ear such as BirdNET knows thousands of voices of which no recording is at hand. Its last layer has a direction
 for each label; an embedding of a real clip is moved along it until that label is the likeliest, and stands among others
-of real clips as they are, since one that stands alone would show that it is made. So a language model can be taught to
+of real clips as they are, since one that stands alone would show that it is made. These clips hold no animal: its name
+would be as right an answer. So a language model can be taught to
 say what this ear hears. A tenth of the labels is never trained on, to see whether it says
 names that it was not taught as well.
 """
 
 import zlib
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -202,14 +203,34 @@ def clip_lengths(num_frames: Callable[[int], int], most_samples: int) -> tuple[i
     )
 
 
-def label_embeddings(ear: object, rows: TrainingRows) -> LabelEmbeddings:
-    """Of an ear with labels, over the sound of some training rows. TrainError if the ear has none, or is trained."""
+def background_rows(columns: MixtureRows, sources: Mapping[str, float]) -> list[int]:
+    """Numbers of the rows without an animal; all if each has one.
+
+    sources: weights of the mixture; rows with a source of weight 0 are left out.
+    """
+    without = {source for source, weight in sources.items() if weight == 0}
+    kept = [
+        number for number, joined in enumerate(columns.sources) if not without.intersection(joined.split("+"))
+    ]
+    return [number for number in kept if not columns.taxa[number]] or kept
+
+
+def spread(numbers: Sequence[int], most: int) -> list[int]:
+    """Up to `most` of them, evenly spread."""
+    step = max(1, -(-len(numbers) // most))
+    return list(numbers[::step])
+
+
+def label_embeddings(ear: object, rows: TrainingRows, backgrounds: Sequence[int]) -> LabelEmbeddings:
+    """Of an ear with labels. TrainError if it has none, or is trained.
+
+    backgrounds: numbers of the rows over whose sound embeddings are made.
+    """
     directions = getattr(ear, "class_directions", None)
     if directions is None or rows.hear is None:
         raise TrainError("mixture.label_pairs: this ear has no labels of its own; set it to 0")
     labels, weight, bias = directions()
-    step = max(1, len(rows) // _BACKGROUNDS)
-    heard = (rows[row] for row in range(0, len(rows), step))
+    heard = (rows[row] for row in spread(backgrounds, _BACKGROUNDS))
     frames = [each.frames for each in heard if isinstance(each, Example) and each.frames is not None]
     return LabelEmbeddings(
         tuple(EarLabel(label.common, label.scientific) for label in labels),

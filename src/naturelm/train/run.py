@@ -19,6 +19,7 @@ from transformers.integrations import TensorBoardCallback, WandbCallback
 from transformers.trainer_callback import PrinterCallback
 
 from naturelm.corpus.storage import DATA, Corpus
+from naturelm.model.label_hints import TaughtLabels
 from naturelm.train.building import Built, build_model
 from naturelm.train.callbacks import EvaluateEvery, ProgressBar, SaveLast, StopOnSignal
 from naturelm.train.checkpoints import (
@@ -35,6 +36,7 @@ from naturelm.train.label_rows import (
     LABEL_SOURCE,
     AllRows,
     LabelRows,
+    background_rows,
     clip_lengths,
     label_columns,
     label_embeddings,
@@ -53,6 +55,7 @@ from naturelm.train.options import (
 from naturelm.train.parts import PartRates, train_only
 from naturelm.train.precision import autocast, in_bfloat16
 from naturelm.train.runlog import RunLog, read_log
+from naturelm.train.taught_labels import fit_taught_labels
 from naturelm.train.trainer import NatureLMTrainer, PhaseData, Unusable, load_weights, save_weights
 from naturelm.train.warm_up import (
     WarmUpCollator,
@@ -174,7 +177,10 @@ class _Run:
         sample_rate = self.built.processor.feature_extractor.sampling_rate
         hear = getattr(self.built.model.ear, "hear", None)
         self.rows = TrainingRows(self.corpora, sample_rate, options.model.clip_seconds, hear)
+        self.backgrounds = background_rows(self.corpus_columns, options.mixture.sources)
         self.all_rows = AllRows(self.rows, self._label_rows())
+        self.taught = self._taught_labels()
+        self._teach(self.built)
         self.evaluator = self._evaluator()
         if options.warm_up is not None:
             self._word_targets(options.warm_up)
@@ -215,6 +221,7 @@ class _Run:
             if self.process.num_processes > 1:
                 # DDP's hooks stay on parameters as long as these live; the next phase needs fresh ones.
                 self.built = build_model(self.options.model)
+                self._teach(self.built)
                 load_weights(self.built.model, require_checkpoint(self.out).folder)
                 self.evaluator = self._evaluator()
         weights = self._answers(newest if warmed_up else None)
@@ -371,10 +378,24 @@ class _Run:
         count = self.options.mixture.label_pairs
         if not count:
             return None
-        embeddings = label_embeddings(self.built.model.ear, self.rows)
+        embeddings = label_embeddings(self.built.model.ear, self.rows, self.backgrounds)
         audio = self.built.model.config.audio_config
         longest = round(self.options.model.clip_seconds * audio.sampling_rate)
         return LabelRows(embeddings, count, self.options.seed, clip_lengths(audio.num_frames, longest))
+
+    def _taught_labels(self) -> TaughtLabels | None:
+        """What the ear is to be taught; None if nothing, or if the model that is started from was."""
+        config = self.built.model.config.projector_config
+        if not config.taught_hints or config.taught_labels:
+            return None
+        drawn = self.mixture.probabilities[: len(self.corpus_columns)] > 0
+        return fit_taught_labels(
+            self.rows, self.corpus_columns, drawn, self.backgrounds, self.all_rows.labels
+        )
+
+    def _teach(self, built: Built) -> None:
+        if self.taught is not None and built.model.hints is not None:
+            built.model.hints.teach(self.taught, built.processor.tokenizer)
 
     def _mixture(self, columns: MixtureRows, options: MixtureOptions, batch_size: int) -> Mixture:
         return Mixture(columns, options, batch_size=batch_size, seed=self.options.seed)
