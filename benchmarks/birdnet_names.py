@@ -24,7 +24,8 @@ from naturelm.model.loading import load_model, load_processor
 from naturelm.model.modeling import NatureLMForConditionalGeneration
 from naturelm.model.processing import NatureLMProcessor
 from naturelm.train.data import TrainingRows
-from naturelm.train.label_rows import label_embeddings
+from naturelm.train.label_rows import background_rows, label_embeddings
+from naturelm.train.mixture import mixture_rows
 
 BATCH = 32
 MOST_TOKENS = 24
@@ -35,7 +36,7 @@ def main() -> None:
     model, processor = load_model(arguments.model).eval(), load_processor(arguments.model)
     rate = processor.feature_extractor.sampling_rate
     rows = TrainingRows([Corpus(arguments.corpus, "test")], rate, 3, model.ear.hear)
-    made = label_embeddings(model.ear, rows)
+    made = label_embeddings(model.ear, rows, background_rows(mixture_rows(rows.corpora), {}))
     species = [number for number, label in enumerate(made.labels) if label.is_species]
     rng = np.random.default_rng(arguments.seed)
     chosen = species if arguments.labels is None else sorted(rng.permutation(species)[: arguments.labels])

@@ -152,7 +152,7 @@ def test_taught_labels_come_back_with_the_checkpoint(tmp_path: Path) -> None:
     naturelm.model.save_pretrained(tmp_path / "model")
     naturelm.processor.save_pretrained(tmp_path / "model")
     loaded = load_model(tmp_path / "model")
-    assert loaded.config.projector_config.taught_labels == 3
+    assert loaded.config.projector_config.taught_labels == ("dog", "cat", "owl")
     for name in ("taught_spellings", "taught_weight", "taught_bias", "taught_confidence"):
         assert torch.equal(getattr(loaded.hints, name), getattr(naturelm.model.hints, name))
 
@@ -168,8 +168,8 @@ def test_training_is_less_sure_of_what_was_taught() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"taught_hints": 2, "taught_labels": 1}, {"taught_hints": 1, "label_hints": 0}]
+    "wrong", [{"taught_hints": 2, "taught_labels": ("dog",)}, {"taught_hints": 1, "label_hints": 0}]
 )
-def test_taught_hints_that_cannot_be_given_are_refused(wrong: dict[str, int]) -> None:
+def test_taught_hints_that_cannot_be_given_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="taught_hints"):
         NatureLMProjectorConfig(**{**PROJECTOR, **wrong})

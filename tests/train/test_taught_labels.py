@@ -91,7 +91,9 @@ def test_a_run_teaches_them_keeps_them_and_goes_on_from_them(tmp_path: Path) -> 
     )
     assert train(options, tmp_path / "whole").state == "finished"
     model = load_model(tmp_path / "whole" / "model")
-    assert model.config.projector_config.taught_labels == len(KINDS)
+    assert model.config.projector_config.taught_labels == tuple(
+        sorted(f"{name} ({name}us {name.lower()}us)" for name in KINDS)
+    )
     assert train(replace(options, steps=3), tmp_path / "part").state == "finished"
     saved = load_model(tmp_path / "part" / "model")
     assert torch.equal(model.hints.taught_weight, saved.hints.taught_weight)

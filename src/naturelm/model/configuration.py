@@ -83,7 +83,7 @@ class NatureLMProjectorConfig(PreTrainedConfig):
 
     `label_hints` likeliest labels of the clip, each spelt out in `label_hint_tokens` tokens, follow the windows;
     only an ear that has labels of its own can give them (see `naturelm.model.label_hints`). `taught_hints` more, of
-    `taught_hint_tokens` each, are of the `taught_labels` that the ear was taught beside its own; 0 until it was.
+    `taught_hint_tokens` each, are of the `taught_labels` that the ear was taught beside its own; none until it was.
 
     `frame_dropout` is the share of each frame's numbers that training leaves out: behind a frozen ear that gives
     many numbers, a few recordings would otherwise be learnt by heart.
@@ -109,7 +109,7 @@ class NatureLMProjectorConfig(PreTrainedConfig):
     label_hint_tokens: int = 20
     taught_hints: int = 0
     taught_hint_tokens: int = 14
-    taught_labels: int = 0
+    taught_labels: tuple[str, ...] = ()
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.kind not in ("qformer", "mean"):
@@ -120,15 +120,15 @@ class NatureLMProjectorConfig(PreTrainedConfig):
             )
         if self.label_hints < 0 or self.label_hint_tokens < 1:
             raise ValueError("label_hints of the projector is at least 0, and label_hint_tokens at least 1")
-        if min(self.taught_hints, self.taught_labels) < 0 or self.taught_hint_tokens < 1:
-            raise ValueError(
-                "taught_hints and taught_labels of the projector are at least 0, and taught_hint_tokens at least 1"
-            )
+        if self.taught_hints < 0 or self.taught_hint_tokens < 1:
+            raise ValueError("taught_hints of the projector is at least 0, and taught_hint_tokens at least 1")
         if self.taught_hints and not self.label_hints:
             raise ValueError("taught_hints of the projector stand beside label_hints: set these to 1 or more")
-        if 0 < self.taught_labels < self.taught_hints:
+        self.taught_labels = tuple(self.taught_labels)  # JSON has lists
+        if 0 < len(self.taught_labels) < self.taught_hints:
             raise ValueError(
-                f"taught_hints of the projector is at most its {self.taught_labels} taught labels, not {self.taught_hints}"
+                f"taught_hints of the projector is at most its {len(self.taught_labels)} taught labels, "
+                f"not {self.taught_hints}"
             )
         if not 0 <= self.frame_dropout < 1:
             raise ValueError(

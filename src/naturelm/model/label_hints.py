@@ -59,7 +59,7 @@ class LabelHints(nn.Module):
         self.taught_spellings: Tensor
         self.taught_weight: Tensor
         self.taught_bias: Tensor
-        taught = config.taught_labels
+        taught = len(config.taught_labels)
         shape = (taught, config.taught_hint_tokens)
         self.register_buffer("taught_spellings", torch.zeros(shape, dtype=torch.int32))
         self.register_buffer("taught_weight", torch.zeros(taught + 1, ear_size))
@@ -71,7 +71,7 @@ class LabelHints(nn.Module):
 
     def teach(self, labels: TaughtLabels, tokenizer: Any) -> None:
         """Take down the labels that the ear was taught, in the configuration too, and how each is spelt."""
-        self.config.taught_labels = len(labels.names)
+        self.config.taught_labels = labels.names
         device = self.spellings.device
         self.taught_spellings = _spelt(labels.names, tokenizer, self.config.taught_hint_tokens).to(device)
         self.taught_weight = torch.from_numpy(labels.weight).to(device)
@@ -92,11 +92,11 @@ class LabelHints(nn.Module):
         if not self.config.taught_hints or not self.config.taught_labels:
             return hints
         with torch.no_grad():
-            sure, labels = self._taught_scores(frames, mask).topk(self.config.taught_hints, dim=1)
+            sure, labels = self.taught_scores(frames, mask).topk(self.config.taught_hints, dim=1)
         taught = _embedded(embed, self.taught_spellings[labels], sure, self.taught_confidence)
         return torch.cat([hints, taught], dim=1)
 
-    def _taught_scores(self, frames: Tensor, mask: Tensor) -> Tensor:
+    def taught_scores(self, frames: Tensor, mask: Tensor) -> Tensor:
         """(clips, taught labels): how likely each is, of all of them and of none."""
         weight = mask.unsqueeze(-1).to(frames)
         means = (frames * weight).sum(1) / weight.sum(1).clamp_min(1)

@@ -152,12 +152,16 @@ def _model(facts: ModelFacts) -> str:
         if facts.with_language_model
         else f"The language model's own weights are not in them: they are read from {escaped(config.text_model)}."
     )
+    taught = ""
+    if bridge.taught_labels:
+        names = ", ".join(map(escaped, bridge.taught_labels))
+        taught = f"\n\nBeside its own labels the ear was taught these {len(bridge.taught_labels)}: {names}."
     layout = "of naturelm" if facts.layout == "naturelm" else "of the official release"
     return (
         f"## Model\n\n{table(('part', 'what', 'parameters'), rows)}\n\n"
         f"The files are in the layout {layout}; the weights take {facts.stored / 1e6:,.1f} MB. {held} "
         f"Trained on clips of up to {config.clip_seconds:g} s; up to {config.max_clip_seconds:g} s are heard as one "
-        "window, and longer recordings window by window."
+        f"window, and longer recordings window by window.{taught}"
     )
 
 
