@@ -287,6 +287,12 @@ def test_wordings_that_make_no_sense_are_refused() -> None:
         RunOptions(time_limit=float("nan"))
 
 
+@pytest.mark.parametrize(("rows", "seconds"), [(1, 600), (30, 600), (256, 5120)])
+def test_a_large_batch_gets_the_time_that_it_needs(rows: int, seconds: float) -> None:
+    assert RunOptions(rows).seconds == seconds
+    assert RunOptions(rows, 5.0).seconds == 5.0
+
+
 @pytest.mark.parametrize(
     "line",
     ["[]", '{"id": 1, "dataset_name": "a", "prediction": "b", "label": "c"}', '{"id": "x"}', "[" * 5000,

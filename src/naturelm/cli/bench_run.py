@@ -121,7 +121,7 @@ def run(
         if answers not in set(Ways):
             raise NatureLMError(f"--answers {answers!r}: must be one of {', '.join(Ways)}")
         batch_size = batch_size or (MANY_ROWS if is_mini(suite) else 32)
-        how = RunOptions(batch_size, max(600.0, 20.0 * batch_size) if time_limit is None else time_limit)
+        how = RunOptions(batch_size, time_limit)
         variants = variants_of(wording or (), orders, seed)
         choice = Choice(components_of(suite), limit, sample, seed)
         found = open_named_suite(suite, data, choice, revision=revision)

@@ -28,15 +28,20 @@ class RunOptions:
     """How a system is asked."""
 
     batch_size: int = 32
-    time_limit: float = 600.0
-    """Seconds for the answers to a batch."""
+    time_limit: float | None = None
+    """Seconds for the answers to a batch; None for what its size needs."""
 
     def __post_init__(self) -> None:
         """Raises RunError for a value that makes no sense."""
         if self.batch_size < 1:
             raise RunError(f"a batch has 1 row or more, not {self.batch_size}")
-        if not 0 < self.time_limit < float("inf"):
-            raise RunError(f"the time limit is a number of seconds above 0, not {self.time_limit:g}")
+        if not 0 < self.seconds < float("inf"):
+            raise RunError(f"the time limit is a number of seconds above 0, not {self.seconds:g}")
+
+    @property
+    def seconds(self) -> float:
+        """For the answers to a batch: 20 a row and at least ten minutes, unless a limit is given."""
+        return max(600.0, 20.0 * self.batch_size) if self.time_limit is None else self.time_limit
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ def ask_rows(
     journal = Journal(journal_path)
     done = journal.open([[row for row, _ in window] for window in windows], options.batch_size)
     first_window, within = divmod(done, size)
-    asker = PatientAsker(model, time_limit=options.time_limit)
+    asker = PatientAsker(model, time_limit=options.seconds)
     began, before, failed, waiting = time.monotonic(), done, 0, 0.0
     progress(done, len(asked))
     if done == len(asked):
