@@ -147,7 +147,7 @@ def test_birdnets_licence_is_told() -> None:
     card = model_card(a_model(config=config), name="tiny")
     assert "BirdNET 2.4" in card and "CC-BY-NC-SA-4.0 (share-alike, non-commercial)" in card
     assert "Commercial use is forbidden." in card
-    assert "the ear was taught" not in card
+    assert "the ear was taught" not in card and "hears up to 15 kHz" in card
     projector.taught_labels = ("cat (Felis catus)", "dog (Canis familiaris)")
     card = model_card(a_model(config=config), name="tiny")
     assert "the ear was taught these 2: cat (Felis catus), dog (Canis familiaris)." in card

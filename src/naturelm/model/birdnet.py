@@ -49,6 +49,11 @@ class BirdNetConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
 
     @property
+    def highest_frequency(self) -> float:
+        """Hz, the top of BirdNET's spectrograms."""
+        return 15_000.0
+
+    @property
     def label_count(self) -> int:
         """Labels that BirdNET has."""
         return NUM_LABELS

@@ -173,7 +173,8 @@ def _layers(config: Any) -> str:
 
 
 def _use(config: NatureLMConfig, stages: Sequence[Stage]) -> str:
-    highest = config.audio_config.sampling_rate / 2000
+    ear = config.audio_config
+    highest = getattr(ear, "highest_frequency", ear.sampling_rate / 2) / 1000
     limits = [
         "It names something for every sound and does not know what it does not know: a name that it was not taught "
         "is a guess, and its probabilities are not calibrated.",
