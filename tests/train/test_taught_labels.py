@@ -76,12 +76,17 @@ def test_rows_that_are_not_drawn_teach_nothing(tmp_path: Path) -> None:
     assert len(taught.names) == len(KINDS) - 1 and not any(name.startswith("Dog") for name in taught.names)
 
 
-def test_animals_of_too_few_clips_are_refused_with_the_cure(tmp_path: Path) -> None:
-    corpus = corpus_of_kinds(tmp_path / "few", animals=8, others=0)
+@pytest.mark.parametrize(("animals", "hints", "found"), [(8, 2, 0), (40, 5, 4)])
+def test_too_few_animals_are_refused_with_the_cure(
+    tmp_path: Path, animals: int, hints: int, found: int
+) -> None:
+    options = teachable(tmp_path, corpus=(corpus_of_kinds(tmp_path / "few", animals=animals, others=0),))
+    projector = {**options.model.projector, "taught_hints": hints}
+    options = replace(options, model=replace(options.model, projector=projector))
     with pytest.raises(
-        TrainError, match=r"taught_hints: the corpora name fewer than two animals.*set it to 0"
+        TrainError, match=rf"taught_hints: the corpora name {found} animals.*{hints} are needed"
     ):
-        train(teachable(tmp_path, corpus=(corpus,)), tmp_path / "run")
+        train(options, tmp_path / "run")
 
 
 def test_a_run_teaches_them_keeps_them_and_goes_on_from_them(tmp_path: Path) -> None:

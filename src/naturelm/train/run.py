@@ -390,7 +390,13 @@ class _Run:
             return None
         drawn = self.mixture.probabilities[: len(self.corpus_columns)] > 0
         return fit_taught_labels(
-            self.rows, self.corpus_columns, drawn, self.backgrounds, self.all_rows.labels
+            self.rows,
+            self.corpus_columns,
+            drawn,
+            self.backgrounds,
+            self.all_rows.labels,
+            least=config.taught_hints,
+            silent=not self.main,
         )
 
     def _teach(self, built: Built) -> None:

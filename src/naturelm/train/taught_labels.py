@@ -38,17 +38,21 @@ def fit_taught_labels(
     drawn: np.ndarray,
     others: Sequence[int],
     made: LabelRows | None,
+    *,
+    least: int = 2,
+    silent: bool = False,
 ) -> TaughtLabels:
     """Fit a reader of the animals that the training pairs name.
 
     columns: of `rows`. drawn: (rows,) bool, the rows that training draws from. others: numbers of rows, of which
     those without an animal are heard. made: pairs about the ear's own labels, which are none of the animals.
+    least: labels that are needed, 2 or more. silent: show no bar on a terminal.
 
-    TrainError if fewer than two animals are named often enough.
+    TrainError if fewer animals are named often enough.
     """
     without = [number for number in others if not columns.taxa[number]]
     numbers = [*_clips_of_animals(columns, drawn), *spread(without, _MOST_OTHERS)]
-    examples = zip(numbers, _heard(rows, numbers), strict=True)
+    examples = zip(numbers, _heard(rows, numbers, silent), strict=True)
     means: list[FloatArray] = []
     names: list[str] = []
     for number, example in examples:
@@ -63,7 +67,7 @@ def fit_taught_labels(
             assert frames is not None
             means.append(frames.mean(0))
             names.append("")
-    return _fit(np.stack(means) if means else np.zeros((0, 1), np.float32), names)
+    return _fit(np.stack(means) if means else np.zeros((0, 1), np.float32), names, max(2, least))
 
 
 def _clips_of_animals(columns: MixtureRows, drawn: np.ndarray) -> Iterator[int]:
@@ -78,8 +82,8 @@ def _clips_of_animals(columns: MixtureRows, drawn: np.ndarray) -> Iterator[int]:
             yield from spread(numbers, _MOST_CLIPS)
 
 
-def _heard(rows: TrainingRows, numbers: Sequence[int]) -> Iterable[Example | None]:
-    shown = tqdm(numbers, desc="teaching labels", unit="clip", disable=not sys.stderr.isatty())
+def _heard(rows: TrainingRows, numbers: Sequence[int], silent: bool) -> Iterable[Example | None]:
+    shown = tqdm(numbers, desc="teaching labels", unit="clip", disable=silent or not sys.stderr.isatty())
     for number in shown:
         row = rows[number]
         yield row if isinstance(row, Example) else None
@@ -89,16 +93,16 @@ def _spelling(common: str, scientific: str) -> str:
     return f"{common} ({scientific})"
 
 
-def _fit(means: FloatArray, names: Sequence[str]) -> TaughtLabels:
+def _fit(means: FloatArray, names: Sequence[str], least: int) -> TaughtLabels:
     """Softmax over the names and, last, none of them (the empty name)."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     labels = sorted(set(names) - {""})
-    if len(labels) < 2:
+    if len(labels) < least:
         raise TrainError(
-            "model.projector.taught_hints: the corpora name fewer than two animals, "
-            f"each in {_LEAST_CLIPS} clips or more; set it to 0"
+            f"model.projector.taught_hints: the corpora name {len(labels)} animals in {_LEAST_CLIPS} clips or more, "
+            f"and {least} are needed; set it to 0"
         )
     places = {name: place for place, name in enumerate([*labels, ""])}
     wanted = np.array([places[name] for name in names])
