@@ -1,5 +1,6 @@
 """Labels that a frozen ear is taught from the corpora."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -110,3 +111,16 @@ def test_a_run_teaches_them_keeps_them_and_goes_on_from_them(tmp_path: Path) -> 
     following_model = load_model(tmp_path / "next" / "model")
     assert torch.equal(model.hints.taught_weight, following_model.hints.taught_weight)
     assert all(np.isfinite(list(losses(tmp_path / "next").values())))
+
+
+def test_a_run_that_is_resumed_has_the_losses_of_one_that_was_not(tmp_path: Path) -> None:
+    corpus = corpus_of_kinds(tmp_path / "corpus")
+    options = teachable(tmp_path, corpus=(corpus,), save_every=3)
+    assert train(options, tmp_path / "run").state == "finished"
+    whole = losses(tmp_path / "run")
+    for lost in ("model", "checkpoints/answers-000006"):
+        shutil.rmtree(tmp_path / "run" / lost)
+    assert train(options, tmp_path / "run", resume=True).state == "finished"
+    lines = (tmp_path / "run" / "log.jsonl").read_text().count('"kind": "step"')
+    assert lines == len(whole) + 3  # the last three steps were done again
+    assert losses(tmp_path / "run") == pytest.approx(whole, abs=1e-5)

@@ -27,7 +27,7 @@ _LEAST_CLIPS = 5
 _MOST_OTHERS = 300
 _MOST_MADE = 1200
 _INVERSE_STRENGTH = 0.003
-"""Of the penalty on weights: 0.001 to 0.01 do as well on recordings by others."""
+"""Of the penalty on weights, which are many for few recordings."""
 _MOST_ROUNDS = 500
 _NEVER = -1e4
 
