@@ -4,7 +4,6 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -31,25 +30,9 @@ from serving import SlowModel, served, wav
 
 from naturelm import NatureLM
 from naturelm.answer.results import GenerationOptions
-from naturelm.serve.options import Limits, QueueOptions, ServeOptions
+from naturelm.serve.options import QueueOptions, ServeOptions
 from naturelm.serve.writing import StopFinder
 from tiny import tiny_naturelm
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with served(tiny_naturelm(), ServeOptions(limits=Limits(audios=3, choices=10, new_tokens=200))) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def client(address: str) -> OpenAI:
-    return client_of(address)
-
-
-@pytest.fixture(scope="module")
-def model() -> NatureLM:
-    return tiny_naturelm()
 
 
 class TestStop:

@@ -1,11 +1,13 @@
 """A server with the page, and its controls used as a browser does, without one."""
 
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,12 @@ from fastapi import FastAPI
 
 from naturelm.answer.engine import NatureLM
 from naturelm.serve.asking import Asker, Reply
-from naturelm.serve.options import ServeOptions
+from naturelm.serve.options import MIB, Limits, ServeOptions
 from naturelm.serve.web import mount_web
 
 RECORDINGS = Path(__file__).parents[2] / "examples" / "recordings"
+OWL = (RECORDINGS / "owl.flac").read_bytes()
+OPTIONS = ServeOptions(limits=Limits(body_bytes=4 * MIB, recording_seconds=120, items=8))
 
 
 class NoMeter:
@@ -177,3 +181,8 @@ def _apply(value: Any, steps: list[Any]) -> Any:
         else:
             inner[path[-1]] = new
     return value
+
+
+def text_of(html: str) -> str:
+    """What is to be read on a page."""
+    return unescape(re.sub(r"<[^>]*>", " ", html))
