@@ -59,8 +59,7 @@ def _lines(values: dict[str, Any]) -> list[str]:
     seeds = "1 seed" if values["seeds"] == 1 else f"{values['seeds']} seeds"
     changes = f", with {', '.join(values['changes'])}" if values["changes"] else ""
     lines = [
-        f"corpus {values['corpus']} (build {values['corpus_hash'][:12]}); {seeds}; "
-        f"start: {values['start']}",
+        f"corpus {values['corpus']} (build {values['corpus_hash'][:12]}); {seeds}; start: {values['start']}",
         f"each arm: {values['steps']:,} steps of {values['batch_size']} pairs{changes}",
         f"rows of a component: {values['rows_of_a_component']}; chosen from: {values['chosen_from']}",
     ]
