@@ -26,6 +26,7 @@ from naturelm.corpus.starter.noise import SECONDS, WEATHERS, NoiseSource, make_n
 from naturelm.corpus.starter.packages import RECORDED, Package, check_programs, unpacked
 from naturelm.corpus.starter.qt_resource import read_qt_resource
 from naturelm.corpus.starter.recorded import RecordedSource
+from naturelm.corpus.taxonomy import Taxonomy
 
 RATE = 16_000
 FOLDER, COMPRESSED = 2, 1
@@ -256,6 +257,24 @@ def listed(source: ArchiveSource) -> tuple[list[Recording], list[Failure]]:
     return [row for row in rows if isinstance(row, Recording)], [
         row for row in rows if isinstance(row, Failure)
     ]
+
+
+def test_the_table_names_known_taxa_once_each_and_others_record_what_is_held_out() -> None:
+    with as_file(files("naturelm.corpus") / "data" / "starter_recordings.csv") as table:
+        rows = [row for _, row in read_rows(table, ("package", "file", "sha256", "license", "split"))]
+    taxonomy = Taxonomy.built_in()
+    assert [
+        row["species"] for row in rows if row["species"] and not taxonomy.resolve(row["species"]).taxon
+    ] == []
+    assert all(row["license"] for row in rows)
+    whole = [row["sha256"] for row in rows if not row["start"]]
+    assert len(whole) == len(set(whole))  # no sound stands there twice
+    by = {split: {row["recordist"] for row in rows if row["split"] == split} for split in ("train", "test")}
+    assert (by["train"] & by["test"]) - {""} == set()
+    packages = {
+        split: {row["package"] for row in rows if row["split"] == split} for split in ("train", "test")
+    }
+    assert packages["train"] & packages["test"] == set()
 
 
 def test_recordings_that_changed_or_are_gone_are_failures(tmp_path: Path) -> None:
