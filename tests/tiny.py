@@ -129,3 +129,11 @@ def save_tiny_llm(folder: Path, seed: int = 0) -> Path:
 def noise(seconds: float, seed: int = 0, rate: int = 16_000) -> np.ndarray:
     """(samples,) float32 noise."""
     return (np.random.default_rng(seed).standard_normal(round(seconds * rate)) * 0.1).astype(np.float32)
+
+
+def save_tiny_naturelm(folder: Path) -> Path:
+    """A tiny random model in a folder, in our layout, tokenizer included; 5 s windows."""
+    tiny = tiny_naturelm()
+    tiny.model.save_pretrained(folder)
+    tiny.processor.save_pretrained(folder)
+    return folder

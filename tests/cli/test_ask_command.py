@@ -11,17 +11,13 @@ import soundfile
 from typer.testing import CliRunner, Result
 
 from naturelm.cli import app
-from tiny import noise, tiny_naturelm
+from tiny import noise, save_tiny_naturelm
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random model in our layout, tokenizer included; 5 s windows."""
-    folder = tmp_path_factory.mktemp("tiny_model")
-    tiny = tiny_naturelm()
-    tiny.model.save_pretrained(folder)
-    tiny.processor.save_pretrained(folder)
-    return folder
+    return save_tiny_naturelm(tmp_path_factory.mktemp("tiny_model"))
 
 
 @pytest.fixture

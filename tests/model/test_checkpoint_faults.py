@@ -21,17 +21,13 @@ from safetensors.torch import load_file, save_file
 from naturelm.errors import CheckpointError
 from naturelm.model import loading
 from naturelm.model.loading import load_model, load_processor
-from tiny import tiny_naturelm
+from tiny import save_tiny_naturelm
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole checkpoint in our layout."""
-    folder = tmp_path_factory.mktemp("saved")
-    naturelm = tiny_naturelm()
-    naturelm.model.save_pretrained(folder)
-    naturelm.processor.save_pretrained(folder)
-    return folder
+    return save_tiny_naturelm(tmp_path_factory.mktemp("saved"))
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 
 from naturelm.cli import app
 from naturelm.model.birdnet_files import birdnet_range_ready, birdnet_ready
-from tiny import tiny_naturelm
+from tiny import save_tiny_naturelm
 
 OWL = Path(__file__).parents[2] / "examples" / "recordings" / "owl.flac"
 
@@ -31,11 +31,7 @@ fetched = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random model; 5 s windows."""
-    folder = tmp_path_factory.mktemp("tiny_model")
-    tiny = tiny_naturelm()
-    tiny.model.save_pretrained(folder)
-    tiny.processor.save_pretrained(folder)
-    return folder
+    return save_tiny_naturelm(tmp_path_factory.mktemp("tiny_model"))
 
 
 @pytest.fixture

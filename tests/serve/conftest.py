@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from naturelm import NatureLM
-from tiny import tiny_naturelm
+from tiny import save_tiny_naturelm, tiny_naturelm
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -22,11 +22,7 @@ def model() -> NatureLM:
 
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tiny_model")
-    tiny = tiny_naturelm()
-    tiny.model.save_pretrained(folder)
-    tiny.processor.save_pretrained(folder)
-    return folder
+    return save_tiny_naturelm(tmp_path_factory.mktemp("tiny_model"))
 
 
 @pytest.fixture(scope="module")

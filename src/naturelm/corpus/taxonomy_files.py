@@ -451,8 +451,7 @@ def _reporting(path: Path) -> Iterator[None]:
         gzip.BadGzipFile,
         zlib.error,
         EOFError,
-        RuntimeError,
-        NotImplementedError,
+        RuntimeError,  # zipfile: a password is needed, or a compression that it does not know
     ) as error:
         raise TaxonomyError(f"{path}: damaged archive ({error}); {_AGAIN}") from error
     except UnicodeDecodeError as error:
