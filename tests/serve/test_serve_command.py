@@ -33,9 +33,9 @@ def free_port() -> int:
 
 @contextmanager
 def process(
-    *arguments: str, port: int | None = None, **variables: str
+    *arguments: str, port: int | None = None, ready: bool = True, **variables: str
 ) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Address and process of a server that is ready."""
+    """Address and process of a server that is ready, unless that is not waited for."""
     port = port or free_port()
     started = subprocess.Popen(
         [sys.executable, "-m", "naturelm", "serve", "--port", str(port), *arguments],
@@ -45,19 +45,25 @@ def process(
     )
     address = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(1200):
-            if started.poll() is not None:
-                break
-            try:
-                httpx.get(f"{address}/health", timeout=5)
-                break
-            except httpx.TransportError:
-                time.sleep(0.1)
+        if ready:
+            _wait_until_ready(address, started)
         yield address, started
     finally:
         if started.poll() is None:
             started.kill()
         started.communicate()
+
+
+def _wait_until_ready(address: str, server: subprocess.Popen[str]) -> None:
+    until = time.monotonic() + 300
+    while time.monotonic() < until and server.poll() is None:
+        try:
+            httpx.get(f"{address}/health", timeout=5)
+            return
+        except httpx.TransportError:
+            time.sleep(0.1)
+    server.kill()
+    raise AssertionError(f"the server did not come up; it said: {server.communicate(timeout=60)[1]}")
 
 
 def owl(sample_id: str, question: str) -> dict[str, object]:
@@ -76,18 +82,24 @@ def test_a_server_answers_as_ask_does_and_stops_after_answering_what_it_has_acce
                 pool.submit(predict, address, item(str(i), question, clip, max_new_tokens=8))
                 for i, (question, clip) in enumerate(zip(questions, clips, strict=True))
             ]
-            # Once all are in, and some are not answered yet.
-            for _ in range(200):
+            # Once all are in, and some are not answered yet: one that is still on its way would be turned away.
+            until = time.monotonic() + 60
+            accepted = in_progress = 0
+            while accepted < len(clips) and time.monotonic() < until:
                 text = httpx.get(f"{address}/metrics").text
-                queued = float(re.findall(r"^naturelm_questions_waiting (\S+)", text, re.M)[0])
-                if queued >= 4:
-                    break
-                time.sleep(0.02)
+                answered = re.search(
+                    r'^naturelm_requests_total{path="/predict",status="200"} (\S+)', text, re.M
+                )
+                found = re.search(r"^naturelm_requests_in_progress (\S+)", text, re.M)
+                assert found
+                in_progress = int(float(found[1])) - 1  # without this question about it
+                accepted = in_progress + (int(float(answered[1])) if answered else 0)
             server.send_signal(signal.SIGTERM)
             rows = [each.result().json()["responses"][0] for each in waiting]
         log = server.communicate(timeout=60)[1]
     assert server.returncode == 0
-    assert queued >= 4
+    assert accepted == len(clips)
+    assert in_progress >= 4
     model = NatureLM.from_pretrained("mini")
     for row, question, clip in zip(rows, questions, clips, strict=True):
         assert row["error"] is None
@@ -154,7 +166,7 @@ def test_a_taken_port_is_said_in_a_line() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with process(port=taken.getsockname()[1]) as (_, server):
+        with process(port=taken.getsockname()[1], ready=False) as (_, server):
             log = server.communicate(timeout=120)[1]
     assert server.returncode == 2
     assert "choose another --port" in log and "Traceback" not in log

@@ -24,6 +24,9 @@ class Metrics:
         self.requests = made(
             Counter, "requests", "Requests by address and status", labelnames=("path", "status")
         )
+        self.in_progress = made(
+            Gauge, "requests_in_progress", "Requests accepted and not answered to the end, this one too"
+        )
         self.seconds = made(
             Histogram,
             "request_seconds",
@@ -69,7 +72,7 @@ def _made(registry: CollectorRegistry, kind: type[Made], name: str, about: str, 
 
 
 class CountRequests:
-    """Counts requests by the address that was found for them; those that lead nowhere are counted together."""
+    """Counts requests, in progress and by the address found for them; those that lead nowhere count together."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app = app
@@ -87,9 +90,11 @@ class CountRequests:
                 status = message["status"]
             await send(message)
 
+        self._metrics.in_progress.inc()
         try:
             await self.app(scope, receive, noting)
         finally:
+            self._metrics.in_progress.dec()
             # Of the router, once it has found one: what clients make up must not become names of series.
             route = scope.get("route")
             path = getattr(route, "path", "") or "other"
