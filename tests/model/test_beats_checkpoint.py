@@ -217,4 +217,70 @@ def test_position_buckets(num_buckets: int, max_distance: int) -> None:
     table = model.relative_position.weight
     pairs = [[bucket(q, k, num_buckets, max_distance) for k in range(frames)] for q in range(frames)]
     assert len({b for row in pairs for b in row}) > num_buckets // 3
-    assert torch.equal(biases[0], table[torch.tensor(pairs)].permute(2, 0, 1))
+    assert torch.equal(biases[0], table[torch.tensor(pairs)].permute(2, 0, 1)[None])
+
+
+# --- columns left out -----------------------------------------------------------------------------
+
+
+def two_clips(model: BeatsModel) -> tuple[Tensor, Tensor]:
+    """A clip of 2 s and one of 1.3 s: the filter bank and the mask of padding."""
+    sound = torch.from_numpy(noise(2.0)).repeat(2, 1)
+    padding = torch.zeros_like(sound, dtype=torch.bool)
+    padding[1, 20_800:] = True
+    return model.normalised_fbank(sound.masked_fill(padding, 0)), padding
+
+
+def test_where_no_column_is_left_out_nothing_changes() -> None:
+    model = ear(exact_mask=True, row_embedding=True)
+    fbank, padding = two_clips(model)
+    with torch.no_grad():
+        whole, same = model.encode_fbank(fbank, padding), model.encode_fbank(fbank, padding, 1e-6)
+    assert torch.equal(whole.frame_mask, same.frame_mask)
+    real = whole.frame_mask
+    torch.testing.assert_close(same.last_hidden_state[real], whole.last_hidden_state[real])
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.9])
+def test_what_is_left_in_is_heard_as_if_the_rest_were_padding(
+    share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole columns are left out of what sounds, and those that stay keep their places."""
+    model = ear(exact_mask=True, row_embedding=True)
+    rows = model.config.patches_per_column
+    fbank, padding = two_clips(model)
+    chosen: list[Tensor] = []
+    encode = BeatsModel.encode
+
+    def noting(self: BeatsModel, *given: Any) -> Tensor:
+        chosen.append(given[2])
+        return encode(self, *given)
+
+    monkeypatch.setattr(BeatsModel, "encode", noting)
+    with torch.no_grad():
+        some = model.encode_fbank(fbank, padding, share)
+    monkeypatch.undo()
+    places, left, features = chosen[0], some.frame_mask, some.last_hidden_state
+    sounding = model.encode_fbank(fbank, padding).frame_mask.sum(1) // rows
+    assert (left.sum(1) // rows).tolist() == [math.ceil(n * (1 - share)) for n in sounding.tolist()]
+    columns = places.unflatten(1, (-1, rows))
+    assert torch.equal(columns - columns[..., :1], torch.arange(rows).expand_as(columns))
+    assert bool((places.diff(dim=1)[left[:, 1:]] > 0).all())
+
+    kept = torch.zeros(2, fbank.shape[1] // 16 * rows, dtype=torch.bool)
+    for number in range(2):
+        kept[number, places[number][left[number]]] = True
+    with torch.no_grad():
+        model.position_conv.weight.mul_(kept.shape[1] / places.shape[1])  # as dropout makes up for what is missing
+        patches = model.patch_projection(model.patch_norm(model.embed_patches(fbank)))
+        patches = patches + model.row_embedding.weight.repeat(patches.shape[1] // rows, 1)
+        expected = model.encode(patches, kept)
+    torch.testing.assert_close(features[left], expected[kept])
+
+
+def test_each_pass_leaves_out_other_columns() -> None:
+    model = ear(exact_mask=True)
+    fbank, padding = two_clips(model)
+    with torch.no_grad():
+        one, other = (model.encode_fbank(fbank, padding, 0.5).last_hidden_state for _ in range(2))
+    assert not torch.equal(one, other)

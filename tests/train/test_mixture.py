@@ -15,7 +15,14 @@ from torch.utils.data import DataLoader
 from corpus.corpora import a_pair, chirps, write_corpus
 from naturelm.corpus.schema import PAIR_SCHEMA
 from naturelm.corpus.storage import DATA, Corpus, write_table
-from naturelm.train.mixture import Mixture, MixtureRows, StepBatches, mixture_rows, source_of
+from naturelm.train.mixture import (
+    Mixture,
+    MixtureRows,
+    OneAfterAnother,
+    StepBatches,
+    mixture_rows,
+    source_of,
+)
 from naturelm.train.options import MixtureOptions, TrainError
 
 TASKS = ("naming", "detection", "captioning")
@@ -221,6 +228,29 @@ def test_longer_clips_are_left_out() -> None:
     seconds = np.where(np.arange(40) < 20, np.float64(np.float32(10.1)), 10.2)
     mixture = Mixture(replace(rows, seconds=seconds), MixtureOptions(max_seconds=10.1), batch_size=4, seed=0)
     assert set(epoch_of(mixture, 0).ravel().tolist()) == set(range(20))
+
+
+@settings(max_examples=50, deadline=None)
+@given(tables(), st.integers(0, 2**31))
+def test_unmixed_clips_have_one_source_and_one_taxon_at_most(rows: MixtureRows, seed: int) -> None:
+    mixture = Mixture(rows, MixtureOptions(unmixed=True), batch_size=4, seed=seed)
+    wanted = [
+        "+" not in source and len(taxa) < 2 for source, taxa in zip(rows.sources, rows.taxa, strict=True)
+    ]
+    assert (mixture.probabilities > 0).tolist() == wanted
+
+
+@given(st.lists(st.integers(1, 4), max_size=4), st.integers(0, 25))
+def test_mixtures_take_turns_each_from_its_beginning(steps: list[int], step: int) -> None:
+    mixtures = [
+        Mixture(rows_of((9, "naming", "archive", ())), MixtureOptions(), batch_size=3, seed=seed)
+        for seed in range(len(steps) + 1)
+    ]
+    drawn = [mixtures[turn].batch(own) for turn, count in enumerate(steps) for own in range(count)]
+    drawn += [mixtures[-1].batch(own) for own in range(26)]
+    turns = OneAfterAnother(list(zip(steps, mixtures, strict=False)), mixtures[-1])
+    assert turns.batch(step).tolist() == drawn[step].tolist()
+    assert turns.batch_size == 3
 
 
 def test_what_is_not_in_the_corpus_is_named() -> None:

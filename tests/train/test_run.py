@@ -16,7 +16,7 @@ from naturelm.model.loading import load_model
 from naturelm.train.building import build_model
 from naturelm.train.data import AnswerCollator, TrainingRows
 from naturelm.train.mixture import Mixture, mixture_rows
-from naturelm.train.options import MixtureOptions, TrainError, load_train_options
+from naturelm.train.options import Lesson, MixtureOptions, TrainError, load_train_options
 from naturelm.train.parts import PartRates, part_of, train_only
 from naturelm.train.run import train
 from naturelm.train.runlog import read_log
@@ -48,6 +48,20 @@ def test_a_run_leaves_a_model_that_answers_and_a_record(root: Path, tmp_path: Pa
     clip = tone(700.0, 1.0, seed=0)
     answer = NatureLM.from_pretrained(run / "model").ask(clip, "Which animal is it?", source_rate=16_000)
     assert answer.probability > 0
+
+
+def test_the_warm_up_begins_with_its_lessons(root: Path, tmp_path: Path) -> None:
+    lessons = (Lesson(2, ("caption",)), Lesson(1, ("species-common",), unmixed=True))
+    options = tiny_options(root, warm_up=replace(WARM_UP, lessons=lessons, column_dropout=0.5), steps=1)
+    train(options, tmp_path / "run")
+
+    drawn = {
+        line["step"]: set(line["tasks"])
+        for line in read_log(tmp_path / "run")
+        if line["kind"] == "step" and line["phase"] == "warm-up"
+    }
+    assert [drawn[step] for step in (1, 2, 3)] == [{"caption"}, {"caption"}, {"species-common"}]
+    assert set.union(*(drawn[step] for step in (4, 5, 6))) == {"caption", "species-common"}
 
 
 def test_training_lowers_the_loss_and_the_warm_up_finds_words(root: Path, tmp_path: Path) -> None:

@@ -271,8 +271,12 @@ def _settings(options: TrainOptions, stage: Stage) -> Rows:
     if warm_up is not None:
         yield (
             "perception first",
-            f"{warm_up.steps:,} steps of {warm_up.batch_size} clips, learning rate {warm_up.learning_rate:g}",
+            f"{warm_up.steps:,} steps of {warm_up.batch_size} clips, learning rate {warm_up.learning_rate:g}"
+            + (f", {warm_up.column_dropout:.0%} of each clip not heard" if warm_up.column_dropout else ""),
         )
+        for lesson in warm_up.lessons:
+            alone = ", clips of one source and one taxon" if lesson.unmixed else ""
+            yield "at its beginning", f"{lesson.steps:,} steps of {escaped(', '.join(lesson.tasks))}{alone}"
     yield "steps", f"{options.steps:,} of {options.batch_size} pairs"
     yield (
         "optimiser",

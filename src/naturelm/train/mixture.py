@@ -5,8 +5,11 @@ workers and processes. Drawing is by epochs, and an epoch is made when a step of
 """
 
 import zlib
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -135,7 +138,7 @@ class Mixture:
         if not len(left_in):
             raise TrainError(
                 f"mixture: none of the {len(rows)} training pairs is left in; "
-                "see its `tasks`, `without_tasks`, `sources` and `max_seconds`"
+                "see its `tasks`, `without_tasks`, `sources`, `max_seconds` and `unmixed`"
             )
         tasks, row_weights = tasks[left_in], row_weights[left_in]
         taxa = _first_taxa(rows.taxa[row] for row in left_in.tolist())
@@ -208,6 +211,9 @@ def _weights(
     weights[task_weights[tasks] == 0] = 0.0
     if options.max_seconds is not None:
         weights[rows.seconds > options.max_seconds + _SECONDS_OF_GRACE] = 0.0
+    if options.unmixed:
+        weights[np.array([len(joined) > 1 for joined in parts], bool)[sources]] = 0.0
+        weights[np.fromiter((len(taxa) > 1 for taxa in rows.taxa), bool, len(rows))] = 0.0
     return weights, task_weights
 
 
@@ -243,6 +249,30 @@ def _require_known(key: str, given: Iterable[str], known: Iterable[str]) -> None
         )
 
 
+class Draws(Protocol):
+    """What gives each step its rows."""
+
+    batch_size: int
+
+    def batch(self, step: int) -> Integers:
+        """(batch_size,) rows of a step, counted from 0, the shortest first."""
+
+
+class OneAfterAnother:
+    """Mixtures that take turns: each for a number of steps, the last for all that follow."""
+
+    def __init__(self, first: Sequence[tuple[int, Draws]], last: Draws) -> None:
+        """first: how many steps each of them takes, in order. All have the same batch size."""
+        self.batch_size = last.batch_size
+        self._parts = [*(draws for _, draws in first), last]
+        self._ends = list(accumulate(steps for steps, _ in first))
+
+    def batch(self, step: int) -> Integers:
+        """(batch_size,) rows of a step, counted from 0, the shortest first."""
+        place = bisect_right(self._ends, step)
+        return self._parts[place].batch(step - (self._ends[place - 1] if place else 0))
+
+
 class StepBatches:
     """Micro-batches of one process, in order: a `batch_sampler` for torch's DataLoader.
 
@@ -252,7 +282,7 @@ class StepBatches:
 
     def __init__(
         self,
-        mixture: Mixture,
+        mixture: Draws,
         *,
         steps: int,
         first_step: int,

@@ -122,6 +122,8 @@ class MixtureOptions:
     """Rows of one taxon weigh together no more than so many rows."""
     max_seconds: float | None = None
     """Clips that are longer are left out."""
+    unmixed: bool = False
+    """Whether clips of several sources, noise included, and of several taxa are left out."""
     label_pairs: int = 0
     """Pairs about the labels of a frozen ear that has its own, such as BirdNET's; they are of the source
     `ear-labels`, and come beside those of the corpora in the main phase."""
@@ -146,6 +148,22 @@ class MixtureOptions:
 
 
 @dataclass(frozen=True)
+class Lesson:
+    """What the warm-up draws for a while at its beginning: the easy before the hard."""
+
+    steps: int
+    tasks: tuple[str, ...]
+    """Tasks of weight 1; others are not drawn."""
+    unmixed: bool = False
+    """As in the mixture."""
+
+    def __post_init__(self) -> None:
+        """Raises TrainOptionError for a value that makes no sense."""
+        _LIMITS.require_least("steps", self.steps, 1)
+        _LIMITS.require(bool(self.tasks), "tasks", "must name a task")
+
+
+@dataclass(frozen=True)
 class WarmUpOptions:
     """Perception before the language model is asked: ear and projector learn the words of the answers."""
 
@@ -164,6 +182,10 @@ class WarmUpOptions:
     """As in the mixture."""
     clip_seconds: float | None = None
     """Longer clips are cropped to it; None for as in the main phase."""
+    column_dropout: float = 0.0
+    """Share of the columns of patches of each clip that BEATs does not hear, at random."""
+    lessons: tuple[Lesson, ...] = ()
+    """What the first of the steps draw, one lesson after the other; the steps after them draw from `tasks`."""
 
     def __post_init__(self) -> None:
         """Raises TrainOptionError for a value that makes no sense."""
@@ -174,6 +196,24 @@ class WarmUpOptions:
         _LIMITS.require_least("temperature", self.temperature, 1)
         if self.clip_seconds is not None:
             _LIMITS.require_positive("clip_seconds", self.clip_seconds)
+        _LIMITS.require(
+            0 <= self.column_dropout < 1,
+            "column_dropout",
+            f"must be 0 or more and below 1, not {self.column_dropout:g}",
+        )
+        for number, lesson in enumerate(self.lessons):
+            unknown = sorted(set(lesson.tasks) - set(self.tasks)) if self.tasks else []
+            _LIMITS.require(
+                not unknown,
+                f"lessons[{number}].tasks",
+                f"must be among the `tasks` of the warm-up, and {', '.join(unknown)} is not",
+            )
+        taken = sum(lesson.steps for lesson in self.lessons)
+        _LIMITS.require(
+            taken <= self.steps,
+            "lessons",
+            f"must take no more than the warm-up's `steps`, {self.steps}, and take {taken}",
+        )
 
 
 @dataclass(frozen=True)

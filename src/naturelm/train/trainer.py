@@ -23,7 +23,7 @@ from naturelm.train.checkpoints import settle_checkpoint, staging_folder
 from naturelm.train.data import Example, TrainingRows
 from naturelm.train.label_rows import AllRows
 from naturelm.train.metrics import RowResults, Tally, answer_results
-from naturelm.train.mixture import Mixture, StepBatches
+from naturelm.train.mixture import Draws, StepBatches
 from naturelm.train.options import TrainError
 from naturelm.train.parts import PartRates, parameter_groups, part_rates
 from naturelm.train.runlog import RunLog
@@ -39,7 +39,7 @@ class PhaseData:
 
     name: Phase
     rows: TrainingRows | AllRows
-    mixture: Mixture
+    mixture: Draws
     collator: Callable[[list[Any]], dict[str, Any]]
     tally: Tally
     steps: int

@@ -119,9 +119,16 @@ class WordHearer(nn.Module):
     """The audio side of a joint model and its two readers. The modules are the model's own, and so trained."""
 
     def __init__(
-        self, model: NatureLMForConditionalGeneration, processor: NatureLMProcessor, targets: WordTargets
+        self,
+        model: NatureLMForConditionalGeneration,
+        processor: NatureLMProcessor,
+        targets: WordTargets,
+        *,
+        column_dropout: float = 0.0,
     ) -> None:
+        """column_dropout: share of each clip's columns of patches that a BEATs leaves out while it is trained."""
         super().__init__()
+        self.column_dropout = column_dropout if isinstance(model.ear, BeatsModel) else 0.0
         self.ear = model.ear
         self.projector = model.projector
         self.head = nn.Linear(model.projector.linear.in_features, len(targets.words))
@@ -133,9 +140,8 @@ class WordHearer(nn.Module):
             "directions", F.normalize(embeddings - embeddings.mean(0), dim=-1), persistent=False
         )
         self.norm = float(embeddings.norm(dim=-1).mean())
-        odds = torch.from_numpy(np.log(targets.share + 1e-6) - np.log1p(1e-6 - targets.share)).float()
         self.scale = nn.Parameter(torch.tensor(np.log(10.0)))
-        self.bias = nn.Parameter(odds.clamp(-12, 12))
+        self.bias = nn.Parameter(torch.from_numpy(np.log(targets.share + 1e-6)).float())
         with torch.no_grad():
             for head in (self.head, self.frame_head):
                 head.weight.zero_()
@@ -159,7 +165,8 @@ class WordHearer(nn.Module):
         """
         if heard is None:
             assert input_values is not None and input_features_mask is not None
-            heard = self.ear(input_values, ~input_features_mask)
+            some = {"column_dropout": self.column_dropout} if self.column_dropout and self.training else {}
+            heard = self.ear(input_values, ~input_features_mask, **some)
         assert heard is not None and heard.last_hidden_state is not None and heard.frame_mask is not None
         summaries, real = self.projector.summarise(heard.last_hidden_state, heard.frame_mask)
         summaries = self.projector.output_norm(summaries)
@@ -189,12 +196,13 @@ class WordHearer(nn.Module):
 
 
 def _word_loss(logits: Tensor, words: Tensor, counting: Tensor) -> Tensor:
-    """(clips,) cross-entropy in nats for each word of the answer, the words that are not in it included.
+    """(clips,) cross-entropy in nats of a word of the answer against all that could have come; the mean of its words.
 
-    Long answers would otherwise outweigh names, of which more is to be learnt.
+    Words compete, so that rare ones, as most names of real animals are, are not held down by how rare they are.
     """
-    losses = F.binary_cross_entropy_with_logits(logits, words, reduction="none")
-    return (losses * counting).sum(1) / (words * counting).sum(1).clamp_min(1)
+    words = words * counting
+    logits = logits.masked_fill(~counting, torch.finfo(logits.dtype).min)
+    return -(F.log_softmax(logits, dim=1) * words).sum(1) / words.sum(1).clamp_min(1)
 
 
 def _hits(logits: Tensor, words: Tensor, counting: Tensor) -> Tensor:
