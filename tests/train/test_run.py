@@ -52,7 +52,7 @@ def test_a_run_leaves_a_model_that_answers_and_a_record(root: Path, tmp_path: Pa
 
 def test_the_warm_up_begins_with_its_lessons(root: Path, tmp_path: Path) -> None:
     lessons = (Lesson(2, ("caption",)), Lesson(1, ("species-common",), unmixed=True))
-    options = tiny_options(root, warm_up=replace(WARM_UP, lessons=lessons, column_dropout=0.5), steps=1)
+    options = tiny_options(root, warm_up=replace(WARM_UP, lessons=lessons), steps=1)
     train(options, tmp_path / "run")
 
     drawn = {

@@ -82,7 +82,6 @@ def test_a_file_gives_the_options_that_it_says(tmp_path: Path) -> None:
         ("warm_up: {steps: 5, batch: 8}", r"warm_up\.batch: there is no such key"),
         ("warm_up: {batch_size: 8}", r"warm_up\.steps: Field required"),
         ("warm_up: {steps: true}", r"warm_up\.steps: must be a number, not true"),
-        ("warm_up: {steps: 5, column_dropout: 1}", r"warm_up\.column_dropout: must be 0 or more and below 1"),
         (
             "warm_up: {steps: 5, lessons: [{steps: 6, tasks: [a]}]}",
             r"warm_up\.lessons: must take no more than the warm-up's `steps`, 5, and take 6",

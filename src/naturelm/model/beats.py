@@ -74,7 +74,6 @@ class BeatsModel(PreTrainedModel):
         input_values: Tensor,
         padding_mask: Tensor | None = None,
         fbank: Tensor | None = None,
-        column_dropout: float = 0.0,
         **kwargs: Any,
     ) -> EarOutput:
         """Hear a batch.
@@ -82,14 +81,12 @@ class BeatsModel(PreTrainedModel):
         input_values: (batch, samples) float in [-1, 1] at `config.sampling_rate`.
         padding_mask: (batch, samples) bool, True where a sample is padding; None if none is.
         fbank: `normalised_fbank` of `input_values`, if it is made already.
-        column_dropout: share of each clip's columns of patches that are left out, at random: for training, where it
-            saves time and keeps a small ear from learning recordings by heart.
 
         Returns (batch, patches, hidden_size) features, time-major: patch index = column *
         patches_per_column + row, row 0 lowest in frequency.
         """
         return self.encode_fbank(
-            self.normalised_fbank(input_values) if fbank is None else fbank, padding_mask, column_dropout
+            self.normalised_fbank(input_values) if fbank is None else fbank, padding_mask
         )
 
     def normalised_fbank(self, input_values: Tensor) -> Tensor:
@@ -97,25 +94,17 @@ class BeatsModel(PreTrainedModel):
         raw = kaldi_fbank(input_values * 2**15, self.filter_bank)
         return (raw - self.config.fbank_mean) / (2 * self.config.fbank_std)
 
-    def encode_fbank(
-        self, fbank: Tensor, padding_mask: Tensor | None = None, column_dropout: float = 0.0
-    ) -> EarOutput:
-        """(batch, frames, mel bins) normalised filter bank to features; the rest as in `forward`."""
+    def encode_fbank(self, fbank: Tensor, padding_mask: Tensor | None = None) -> EarOutput:
+        """(batch, frames, mel bins) normalised filter bank to features; the mask as in `forward`."""
         patches = self.embed_patches(fbank)
         real = self._real_patches(padding_mask, fbank.shape[1], patches.shape[1])
         hidden = self.dropout(self.patch_projection(self.patch_norm(patches)))
         if self.config.row_embedding:
             columns = hidden.shape[1] // self.config.patches_per_column
             hidden = hidden + self.row_embedding.weight.repeat(columns, 1)
-        everything = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
-        places = None
-        if column_dropout:
-            real = everything if real is None else real
-            places, left = _some_columns(real, self.config.patches_per_column, column_dropout)
-            hidden, real = _at(hidden, places), real.gather(1, places) & left
-        hidden = self.encode(hidden, real, places, patches.shape[1])
+        hidden = self.encode(hidden, real)
         if real is None:
-            real = everything
+            real = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
         return EarOutput(last_hidden_state=hidden, frame_mask=real)
 
     def embed_patches(self, fbank: Tensor) -> Tensor:
@@ -123,21 +112,17 @@ class BeatsModel(PreTrainedModel):
         image = fbank.to(self.patch_embedding.weight.dtype).unsqueeze(1)
         return self.patch_embedding(image).flatten(2).transpose(1, 2)
 
-    def encode(
-        self, hidden: Tensor, real: Tensor | None, places: Tensor | None = None, length: int | None = None
-    ) -> Tensor:
-        """(batch, patches, hidden_size) through the transformer; `real`: (batch, patches) bool or None.
-
-        places: (batch, patches) where each patch stood among `length` before some were left out; None if none was.
-        """
+    def encode(self, hidden: Tensor, real: Tensor | None) -> Tensor:
+        """(batch, patches, hidden_size) through the transformer; `real`: (batch, patches) bool or None."""
         if real is not None:
             hidden = hidden * real.unsqueeze(-1)
-        length = length or hidden.shape[1]
-        hidden = hidden + F.gelu(self._position(hidden, places, length))
+        # An even kernel with padding of half its length gives one value too many.
+        position = self.position_conv(hidden.transpose(1, 2))[..., : hidden.shape[1]]
+        hidden = hidden + F.gelu(position.transpose(1, 2))
         if not self.config.layer_norm_first:
             hidden = self.norm(hidden)
         hidden = self.dropout(hidden)
-        bias = self._position_bias(length, hidden.device, places)
+        bias = self._position_bias(hidden.shape[1], hidden.device)
         keys = None
         if real is not None and not bool(real.all()):
             keys = torch.zeros_like(real, dtype=hidden.dtype).masked_fill_(
@@ -148,23 +133,10 @@ class BeatsModel(PreTrainedModel):
             hidden = layer(hidden, bias, keys)
         return self.norm(hidden) if self.config.layer_norm_first else hidden
 
-    def _position(self, hidden: Tensor, places: Tensor | None, length: int) -> Tensor:
-        """(batch, patches, hidden_size) what the neighbours of each patch say about its position."""
-        whole = hidden
-        if places is not None:
-            # As loud as if nothing were missing, as in dropout.
-            whole = hidden.new_zeros(len(hidden), length, hidden.shape[2]).scatter(
-                1, places.unsqueeze(-1).expand_as(hidden), hidden * (length / hidden.shape[1])
-            )
-        # An even kernel with padding of half its length gives one value too many.
-        position = self.position_conv(whole.transpose(1, 2))[..., : whole.shape[1]].transpose(1, 2)
-        return position if places is None else _at(position, places)
-
-    def _position_bias(self, length: int, device: torch.device, places: Tensor | None) -> Tensor:
-        """(1 or batch, heads, patches, patches) bias by the distance from query to key among `length`."""
+    def _position_bias(self, length: int, device: torch.device) -> Tensor:
+        """(heads, length, length) bias by the distance from query to key."""
         buckets = _position_buckets(length, self.config.num_buckets, self.config.max_distance, device)
-        buckets = buckets[None] if places is None else buckets[places[:, :, None], places[:, None, :]]
-        return self.relative_position(buckets).permute(0, 3, 1, 2)
+        return self.relative_position(buckets).permute(2, 0, 1)
 
     def _real_patches(self, padding_mask: Tensor | None, num_frames: int, num_patches: int) -> Tensor | None:
         if padding_mask is None:
@@ -237,9 +209,9 @@ class BeatsAttention(nn.Module):
         return states.view(*states.shape[:2], self.num_heads, self.head_dim).transpose(1, 2)
 
     def _gated(self, query: Tensor, bias: Tensor) -> Tensor:
-        """(batch or 1, heads, queries, keys) bias after the two gates read off each query."""
+        """(batch, heads, queries, keys) bias after the two gates read off each query."""
         if self.gate is None:
-            return bias
+            return bias.unsqueeze(0)
         gates = self.gate(query).unflatten(-1, (2, 4)).sum(-1).sigmoid()
         update, reset = gates.unbind(-1)
         factor = update.unsqueeze(-1) * (reset.unsqueeze(-1) * self.gate_scale - 1.0) + 2.0
@@ -264,27 +236,6 @@ def _group_padding(padding: Tensor, groups: int) -> Tensor:
     """(batch, n) bool to (batch, groups): True where the whole group is padding; the rest of n is dropped."""
     usable = padding.shape[1] - padding.shape[1] % groups
     return padding[:, :usable].unflatten(1, (groups, -1)).all(-1)
-
-
-def _some_columns(real: Tensor, rows: int, share: float) -> tuple[Tensor, Tensor]:
-    """(batch, fewer) patches of columns that are left in, in order, and (batch, fewer) bool, False where a clip has
-    no more of them.
-
-    Of the columns that have sound in them `share` is left out, at random, but never all.
-    """
-    sounding = real.unflatten(1, (-1, rows)).any(-1)
-    counts = (sounding.sum(1) * (1 - share)).ceil().long().clamp_min(1)
-    order = torch.rand(sounding.shape, device=real.device).masked_fill(~sounding, 2.0).argsort(1)
-    kept = order.argsort(1) < counts.unsqueeze(1)
-    # Those that are kept come first, each kind in its order.
-    columns = (~kept).to(torch.uint8).argsort(dim=1, stable=True)[:, : int(counts.max())]
-    places = (columns.unsqueeze(-1) * rows + torch.arange(rows, device=real.device)).flatten(1)
-    return places, kept.gather(1, columns).repeat_interleave(rows, 1)
-
-
-def _at(hidden: Tensor, places: Tensor) -> Tensor:
-    """(batch, fewer, size) of (batch, patches, size)."""
-    return hidden.gather(1, places.unsqueeze(-1).expand(-1, -1, hidden.shape[2]))
 
 
 AutoModel.register(BeatsConfig, BeatsModel, exist_ok=True)

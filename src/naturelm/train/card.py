@@ -271,8 +271,7 @@ def _settings(options: TrainOptions, stage: Stage) -> Rows:
     if warm_up is not None:
         yield (
             "perception first",
-            f"{warm_up.steps:,} steps of {warm_up.batch_size} clips, learning rate {warm_up.learning_rate:g}"
-            + (f", {warm_up.column_dropout:.0%} of each clip not heard" if warm_up.column_dropout else ""),
+            f"{warm_up.steps:,} steps of {warm_up.batch_size} clips, learning rate {warm_up.learning_rate:g}",
         )
         for lesson in warm_up.lessons:
             alone = ", clips of one source and one taxon" if lesson.unmixed else ""

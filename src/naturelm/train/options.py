@@ -182,8 +182,6 @@ class WarmUpOptions:
     """As in the mixture."""
     clip_seconds: float | None = None
     """Longer clips are cropped to it; None for as in the main phase."""
-    column_dropout: float = 0.0
-    """Share of the columns of patches of each clip that BEATs does not hear, at random."""
     lessons: tuple[Lesson, ...] = ()
     """What the first of the steps draw, one lesson after the other; the steps after them draw from `tasks`."""
 
@@ -196,11 +194,6 @@ class WarmUpOptions:
         _LIMITS.require_least("temperature", self.temperature, 1)
         if self.clip_seconds is not None:
             _LIMITS.require_positive("clip_seconds", self.clip_seconds)
-        _LIMITS.require(
-            0 <= self.column_dropout < 1,
-            "column_dropout",
-            f"must be 0 or more and below 1, not {self.column_dropout:g}",
-        )
         for number, lesson in enumerate(self.lessons):
             unknown = sorted(set(lesson.tasks) - set(self.tasks)) if self.tasks else []
             _LIMITS.require(

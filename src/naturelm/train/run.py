@@ -264,7 +264,7 @@ class _Run:
         rates = PartRates.of_warm_up(options, self.options.optimizer)
         train_only(built.model, rates)
         torch.manual_seed(self.options.seed)
-        hearer = WordHearer(built.model, built.processor, targets, column_dropout=options.column_dropout)
+        hearer = WordHearer(built.model, built.processor, targets)
         data = PhaseData(
             _WARM_UP,
             rows,

@@ -119,16 +119,9 @@ class WordHearer(nn.Module):
     """The audio side of a joint model and its two readers. The modules are the model's own, and so trained."""
 
     def __init__(
-        self,
-        model: NatureLMForConditionalGeneration,
-        processor: NatureLMProcessor,
-        targets: WordTargets,
-        *,
-        column_dropout: float = 0.0,
+        self, model: NatureLMForConditionalGeneration, processor: NatureLMProcessor, targets: WordTargets
     ) -> None:
-        """column_dropout: share of each clip's columns of patches that a BEATs leaves out while it is trained."""
         super().__init__()
-        self.column_dropout = column_dropout if isinstance(model.ear, BeatsModel) else 0.0
         self.ear = model.ear
         self.projector = model.projector
         self.head = nn.Linear(model.projector.linear.in_features, len(targets.words))
@@ -165,8 +158,7 @@ class WordHearer(nn.Module):
         """
         if heard is None:
             assert input_values is not None and input_features_mask is not None
-            some = {"column_dropout": self.column_dropout} if self.column_dropout and self.training else {}
-            heard = self.ear(input_values, ~input_features_mask, **some)
+            heard = self.ear(input_values, ~input_features_mask)
         assert heard is not None and heard.last_hidden_state is not None and heard.frame_mask is not None
         summaries, real = self.projector.summarise(heard.last_hidden_state, heard.frame_mask)
         summaries = self.projector.output_norm(summaries)
