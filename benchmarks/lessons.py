@@ -1,0 +1,144 @@
+"""What the lessons of `mini`'s warm-up bring: the same short warm-up with them and without, then names of unheard clips.
+
+    python benchmarks/lessons.py --corpus starter --steps 1200
+
+Both take as many steps of as many clips; the lessons take the share of them that they have in `mini-stage1`. Then the
+reader through word embeddings names the clips of the validation part whose common name is asked for: the share of the
+answers' words that are among as many words that it finds likeliest. Chance is what the most frequent words would have.
+"""
+
+import argparse
+import tempfile
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from naturelm.corpus.storage import Corpus
+from naturelm.train.building import build_model
+from naturelm.train.checkpoints import PHASES, list_checkpoints
+from naturelm.train.data import Example, TrainingRows, Unreadable
+from naturelm.train.options import TrainOptions, load_train_options
+from naturelm.train.run import train
+from naturelm.train.runlog import read_log
+from naturelm.train.trainer import READERS, load_weights
+from naturelm.train.warm_up import (
+    WarmUpCollator,
+    WordHearer,
+    WordTargets,
+    answer_words,
+    load_readers,
+    word_targets,
+)
+
+CONFIGURATION = "mini-stage1"
+TASK = "species-common"
+
+
+def main() -> None:
+    arguments = _arguments()
+    with_lessons = _shortened(arguments.corpus, arguments.steps)
+    assert with_lessons.warm_up is not None
+    without = replace(with_lessons, warm_up=replace(with_lessons.warm_up, lessons=()))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("warm-up", "words right", "seconds of steps"):
+        table.add_column(heading)
+    shares = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, options in (("without lessons", without), ("with lessons", with_lessons)):
+            run = Path(scratch, name.replace(" ", "-"))
+            train(options, run)
+            shares.append(_words_right(options, run))
+            seconds = max(
+                line["seconds"]
+                for line in read_log(run)
+                if line["kind"] == "step" and line["phase"] == PHASES[0]
+            )
+            table.add_row(name, f"{shares[-1]:.1%}", f"{seconds:.0f}")
+    console = Console(width=100)
+    console.print(table)
+    console.print(f"chance: {_chance(with_lessons):.1%}; ratio of words right: {shares[1] / shares[0]:.2f}")
+
+
+def _shortened(corpus: Path, steps: int) -> TrainOptions:
+    """The first stage's warm-up in so many steps, and next to nothing after it."""
+    options = load_train_options(CONFIGURATION, corpus=[corpus])
+    assert options.warm_up is not None
+    lessons = tuple(
+        replace(lesson, steps=max(1, lesson.steps * steps // options.warm_up.steps))
+        for lesson in options.warm_up.lessons
+    )
+    warm_up = replace(options.warm_up, steps=steps, lessons=lessons)
+    return replace(
+        options, warm_up=warm_up, steps=1, evaluation_pairs=0, save_every=steps, log_every=min(10, steps)
+    )
+
+
+def _words_right(options: TrainOptions, run: Path) -> float:
+    """Share of the words of the validation part's common names, by the reader through word embeddings."""
+    assert options.warm_up is not None
+    last = [each for each in list_checkpoints(run / "checkpoints") if each.phase == PHASES[0]][-1]
+    built = build_model(options.model)
+    load_weights(built.model, last.folder)
+    targets = _targets(options)
+    hearer = WordHearer(built.model, built.processor, targets).eval()
+    load_readers(hearer, last.folder / READERS)
+    collate = WarmUpCollator(built.processor, targets)
+    rows = TrainingRows(
+        [Corpus(options.corpus[0], "validation")],
+        built.processor.feature_extractor.sampling_rate,
+        options.warm_up.clip_seconds or options.model.clip_seconds,
+    )
+    named: list[Example | Unreadable] = [
+        row
+        for row in map(rows.__getitem__, range(len(rows)))
+        if isinstance(row, Example) and row.task == TASK
+    ]
+    hits = []
+    with torch.no_grad():
+        for first in range(0, len(named), 16):
+            batch = collate(named[first : first + 16])
+            del batch["examples"]
+            hits += hearer(**batch)["hits"].tolist()
+    return float(np.mean(hits))
+
+
+def _targets(options: TrainOptions) -> WordTargets:
+    assert options.warm_up is not None
+    return word_targets([Corpus(folder) for folder in options.corpus], options.warm_up)
+
+
+def _chance(options: TrainOptions) -> float:
+    """Words right for whoever always says the words that names of the training part have most often."""
+    (folder,) = options.corpus
+    counts = Counter(word for words in _answers(Corpus(folder)) for word in words)
+    order = [word for word, _ in counts.most_common()]
+    answers = _answers(Corpus(folder, "validation"))
+    return float(np.mean([len(words.intersection(order[: len(words)])) / len(words) for words in answers]))
+
+
+def _answers(corpus: Corpus) -> list[set[str]]:
+    """The words of each common name."""
+    table = corpus.table(["task", "output"]).to_pydict()
+    return [
+        set(answer_words(output))
+        for task, output in zip(table["task"], table["output"], strict=True)
+        if task == TASK
+    ]
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--corpus", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=1200)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
