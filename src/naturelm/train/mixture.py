@@ -7,7 +7,7 @@ workers and processes. Drawing is by epochs, and an epoch is made when a step of
 import zlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Protocol
 
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from naturelm.corpus.storage import Corpus
-from naturelm.train.options import MixtureOptions, TrainError
+from naturelm.train.options import MixtureOptions, TrainError, WarmUpOptions
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -271,6 +271,22 @@ class OneAfterAnother:
         """(batch_size,) rows of a step, counted from 0, the shortest first."""
         place = bisect_right(self._ends, step)
         return self._parts[place].batch(step - (self._ends[place - 1] if place else 0))
+
+
+def with_lessons(rows: MixtureRows, wanted: MixtureOptions, options: WarmUpOptions, seed: int) -> Draws:
+    """What the warm-up draws: its lessons, and then what is wanted."""
+
+    def mixture(drawn: MixtureOptions) -> Mixture:
+        return Mixture(rows, drawn, batch_size=options.batch_size, seed=seed)
+
+    first = [
+        (
+            lesson.steps,
+            mixture(replace(wanted, tasks=dict.fromkeys(lesson.tasks, 1.0), unmixed=lesson.unmixed)),
+        )
+        for lesson in options.lessons
+    ]
+    return OneAfterAnother(first, mixture(wanted))
 
 
 class StepBatches:

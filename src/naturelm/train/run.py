@@ -44,14 +44,13 @@ from naturelm.train.label_rows import (
 from naturelm.train.memory import keep_freed_memory
 from naturelm.train.metrics import Tally
 from naturelm.train.mixture import (
-    Draws,
     Mixture,
     MixtureRows,
-    OneAfterAnother,
     joined_rows,
     mixture_rows,
     require_even,
     source_of,
+    with_lessons,
 )
 from naturelm.train.options import (
     MixtureOptions,
@@ -268,7 +267,7 @@ class _Run:
         data = PhaseData(
             _WARM_UP,
             rows,
-            self._with_lessons(wanted, options),
+            with_lessons(self.corpus_columns, wanted, options, self.options.seed),
             WarmUpCollator(built.processor, targets),
             _tally(self.columns),
             options.steps,
@@ -276,20 +275,6 @@ class _Run:
             self.options.workers,
         )
         self._train(self._trainer(hearer, data, rates, None), newest)
-
-    def _with_lessons(self, wanted: MixtureOptions, options: WarmUpOptions) -> Draws:
-        """What the warm-up draws: its lessons, and then what is wanted."""
-        lessons = [
-            (lesson.steps, replace(wanted, tasks=dict.fromkeys(lesson.tasks, 1.0), unmixed=lesson.unmixed))
-            for lesson in options.lessons
-        ]
-        return OneAfterAnother(
-            [
-                (steps, self._mixture(self.corpus_columns, drawn, options.batch_size))
-                for steps, drawn in lessons
-            ],
-            self._mixture(self.corpus_columns, wanted, options.batch_size),
-        )
 
     def _answers(self, newest: RunCheckpoint | None) -> dict[str, torch.Tensor] | None:
         """The whole weights, where no process has them all."""
