@@ -1,6 +1,6 @@
 """What the lessons of `mini`'s warm-up bring: the same short warm-up with them and without, then names of unheard clips.
 
-    python benchmarks/lessons.py --corpus starter --steps 1200
+    python benchmarks/lessons.py --corpus starter
 
 Both take as many steps of as many clips; the lessons take the share of them that they have in `mini-stage1`. Then the
 reader through word embeddings names the clips of the validation part whose common name is asked for: the share of the
@@ -29,7 +29,6 @@ from naturelm.train.trainer import READERS, load_weights
 from naturelm.train.warm_up import (
     WarmUpCollator,
     WordHearer,
-    WordTargets,
     answer_words,
     load_readers,
     word_targets,
@@ -84,7 +83,7 @@ def _words_right(options: TrainOptions, run: Path) -> float:
     last = [each for each in list_checkpoints(run / "checkpoints") if each.phase == PHASES[0]][-1]
     built = build_model(options.model)
     load_weights(built.model, last.folder)
-    targets = _targets(options)
+    targets = word_targets([Corpus(folder) for folder in options.corpus], options.warm_up)
     hearer = WordHearer(built.model, built.processor, targets).eval()
     load_readers(hearer, last.folder / READERS)
     collate = WarmUpCollator(built.processor, targets)
@@ -105,11 +104,6 @@ def _words_right(options: TrainOptions, run: Path) -> float:
             del batch["examples"]
             hits += hearer(**batch)["hits"].tolist()
     return float(np.mean(hits))
-
-
-def _targets(options: TrainOptions) -> WordTargets:
-    assert options.warm_up is not None
-    return word_targets([Corpus(folder) for folder in options.corpus], options.warm_up)
 
 
 def _chance(options: TrainOptions) -> float:
@@ -136,7 +130,7 @@ def _arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--corpus", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=1000)
     return parser.parse_args()
 
 

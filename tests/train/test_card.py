@@ -21,6 +21,7 @@ from naturelm.model.configuration import NatureLMProjectorConfig
 from naturelm.train.card import ModelFacts, count_parameters, model_card, require_license
 from naturelm.train.lineage import Stage, find_model, read_lineage
 from naturelm.train.options import (
+    Lesson,
     MixtureOptions,
     ModelOptions,
     TrainError,
@@ -43,6 +44,7 @@ FACTS = RunFacts(
     task_shares={"species-common": 0.75, "detection": 0.25},
     source_shares={"xeno-canto": 1.0},
 )  # fmt: skip
+WARM_UP = WarmUpOptions(100, lessons=(Lesson(30, ("species-common",), unmixed=True),))
 STEP = {"kind": "step", "phase": "answers", "loss": 1.0}
 LOG: tuple[dict[str, Any], ...] = (
     {"kind": "step", "phase": "warm-up", "step": 100, "seconds": 1800.0},
@@ -81,7 +83,7 @@ def a_run(
 
 
 def tiny_options(*corpus: Path, **changes: Any) -> TrainOptions:
-    fields = {"name": "tiny-stage1", "steps": 20, "corpus": corpus, "warm_up": WarmUpOptions(100)}
+    fields = {"name": "tiny-stage1", "steps": 20, "corpus": corpus, "warm_up": WARM_UP}
     return TrainOptions(**{**fields, **changes})
 
 
@@ -198,6 +200,7 @@ def test_training(tmp_path: Path) -> None:
     assert mixture["species-common"] == ["75.0%", "80", "80.0%"]
     assert mixture["detection"] == ["25.0%", "20", "20.0%"]
     assert "100 steps of 32 clips" in card
+    assert "| 30 steps of species-common, clips of one source and one taxon |" in card
     assert "20 of 8 pairs" in card
     assert "beta 0.9 and 0.999, weight decay 0.05" in card
     assert "2 processes; first one on 2 x Some GPU" in card
