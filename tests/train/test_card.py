@@ -8,6 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from huggingface_hub import ModelCard
@@ -30,7 +31,7 @@ from naturelm.train.options import (
     save_train_options,
 )
 from naturelm.train.runlog import CorpusFacts, Gpu, Hardware, RunFacts, RunLog, write_facts
-from tiny import tiny_config, tiny_model
+from tiny import tiny_config, tiny_model, tiny_projector_config, tiny_tokenizer
 
 FACTS = RunFacts(
     name="tiny-stage1",
@@ -61,7 +62,7 @@ LOG: tuple[dict[str, Any], ...] = (
 def a_model(**changes: Any) -> ModelFacts:
     facts = ModelFacts(
         config=tiny_config(text_model="smollm2-135m-instruct"),
-        parameters={"ear": 1000, "projector": 200, "lora": 30, "language model": 135_000_000},
+        parameters={"ear": 1000, "projector": 200, "hints": 0, "lora": 30, "language model": 135_000_000},
         layout="naturelm",
         stored=2_460_000,
         with_language_model=False,
@@ -141,6 +142,28 @@ def test_parameters_are_counted_once() -> None:
     # Two layers, rank 4, the numbers that go in and come out of q, k, v and o.
     assert counts["lora"] == 2 * 4 * ((32 + 32) + (32 + 16) + (32 + 16) + (32 + 32))
     assert counts["ear"] == sum(parameter.numel() for parameter in model.ear.parameters())
+
+
+def test_what_is_spelt_out_for_the_language_model() -> None:
+    projector = tiny_projector_config(
+        word_hints=[
+            {"task": "species-common", "words": 3, "tokens": 2},
+            {"task": "sex", "words": 1, "tokens": 1},
+        ]
+    )
+    model = tiny_model(projector_config=projector)
+    assert model.config.projector_config.hinted_words == ()
+    of_task = {task: np.ones(4, bool) for task in ("species-common", "sex")}
+    places = {task: np.zeros(4) for task in of_task}
+    model.word_hints.learn(("dog", "cat", "male", "female"), of_task, places, tiny_tokenizer())
+    counts = count_parameters(model)
+    assert counts["hints"] == 2 * 32 + 4 * (24 + 1)  # a vector a task, and the reader
+    assert sum(counts.values()) == sum(parameter.numel() for parameter in model.parameters())
+    card = model_card(a_model(config=model.config, parameters=counts), name="tiny")
+    spelt = rows_of(card, "part | what | parameters")["hints"]
+    assert spelt == ["spelt out: 3 of the words for species-common, 1 of the words for sex", "164"]
+    assert "of 4 that the audio side was taught" in card
+    assert "hints" not in rows_of(model_card(a_model(), name="tiny"), "part | what | parameters")
 
 
 def test_birdnets_licence_is_told() -> None:

@@ -256,6 +256,7 @@ def test_what_does_not_fit_is_listed_at_once(tmp_path: Path, llm: Path) -> None:
         ({"lora": {"r": 4, "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"], "use_dora": True}}, "use_dora"),
         ({"max_clip_seconds": 30.0}, "max_clip_seconds"),
         ({"audio_config": tiny_beats_config(exact_mask=False, num_mel_bins=64)}, "num_mel_bins"),
+        ({"projector_config": {"word_hints": [{"task": "sex", "words": 1, "tokens": 1}]}}, "word_hints"),
     ],
 )  # fmt: skip
 def test_one_thing_that_does_not_fit(tmp_path: Path, llm: Path, changes: dict[str, Any], named: str) -> None:

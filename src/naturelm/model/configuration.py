@@ -5,6 +5,8 @@ later): sub-configurations are built in `__post_init__`, and every field is plai
 """
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from transformers import AutoConfig, PreTrainedConfig
@@ -67,6 +69,27 @@ class BeatsConfig(PreTrainedConfig):
         return 400 + (self.patch_size - 1) * 160
 
 
+@dataclass(frozen=True)
+class WordHint:
+    """How many of the likeliest words of a task's answers are spelt out, and in how many tokens each."""
+
+    task: str
+    words: int
+    tokens: int
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> "WordHint":
+        """From a mapping with just these fields. ValueError if it is not."""
+        if set(fields) != {"task", "words", "tokens"}:
+            raise ValueError(
+                f"word_hints of the projector have task, words and tokens each, not {dict(fields)}"
+            )
+        numbers = fields["words"], fields["tokens"]
+        if not all(type(number) is int and number >= 1 for number in numbers):
+            raise ValueError(f"words and tokens of word_hints are whole numbers from 1, not {dict(fields)}")
+        return cls(str(fields["task"]), *numbers)
+
+
 class NatureLMProjectorConfig(PreTrainedConfig):
     """From frame features to language-model embeddings, window by window.
 
@@ -84,6 +107,10 @@ class NatureLMProjectorConfig(PreTrainedConfig):
     `label_hints` likeliest labels of the clip, each spelt out in `label_hint_tokens` tokens, follow the windows;
     only an ear that has labels of its own can give them (see `naturelm.model.label_hints`). `taught_hints` more, of
     `taught_hint_tokens` each, are of the `taught_labels` that the ear was taught beside its own; none until it was.
+
+    `word_hints` say of which tasks' answers the likeliest words follow, how many, and in how many tokens each is spelt
+    (see `naturelm.model.word_hints`): mappings with the fields of `WordHint`. They are among the `hinted_words`, which
+    the warm-up of training taught; none until it did.
 
     `frame_dropout` is the share of each frame's numbers that training leaves out: behind a frozen ear that gives
     many numbers, a few recordings would otherwise be learnt by heart.
@@ -110,6 +137,8 @@ class NatureLMProjectorConfig(PreTrainedConfig):
     taught_hints: int = 0
     taught_hint_tokens: int = 14
     taught_labels: tuple[str, ...] = ()
+    word_hints: tuple[dict[str, Any], ...] = ()
+    hinted_words: tuple[str, ...] = ()
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.kind not in ("qformer", "mean"):
@@ -130,6 +159,15 @@ class NatureLMProjectorConfig(PreTrainedConfig):
                 f"taught_hints of the projector is at most its {len(self.taught_labels)} taught labels, "
                 f"not {self.taught_hints}"
             )
+        self.word_hints = tuple(map(dict, self.word_hints))
+        self.hinted_words = tuple(self.hinted_words)
+        if len({hint.task for hint in self.hints_of_words}) < len(self.word_hints):
+            raise ValueError("word_hints of the projector name a task twice")
+        most = max((hint.words for hint in self.hints_of_words), default=0)
+        if self.hinted_words and not 0 < most <= len(self.hinted_words):
+            raise ValueError(
+                f"word_hints of the projector want {most} words of its {len(self.hinted_words)} hinted_words"
+            )
         if not 0 <= self.frame_dropout < 1:
             raise ValueError(
                 f"frame_dropout of the projector is 0 or more and below 1, not {self.frame_dropout}"
@@ -139,6 +177,11 @@ class NatureLMProjectorConfig(PreTrainedConfig):
                 "with honour_mask every frame is in a window: stride_frames is at most window_frames"
             )
         super().__post_init__(**kwargs)
+
+    @property
+    def hints_of_words(self) -> tuple["WordHint", ...]:
+        """`word_hints`. ValueError where a field is missing, unknown or no good."""
+        return tuple(map(WordHint.of, self.word_hints))
 
     def num_windows(self, num_frames: int) -> int:
         """Windows that `num_frames` frames of the ear give."""
@@ -155,6 +198,8 @@ class NatureLMProjectorConfig(PreTrainedConfig):
         spelt = self.label_hints * self.label_hint_tokens
         if self.taught_labels:
             spelt += self.taught_hints * self.taught_hint_tokens
+        if self.hinted_words:
+            spelt += sum(hint.words * hint.tokens for hint in self.hints_of_words)
         return self.num_windows(num_frames) * per_window + spelt
 
 

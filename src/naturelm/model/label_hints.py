@@ -16,9 +16,7 @@ from torch import Tensor, nn
 
 from naturelm.model.configuration import NatureLMProjectorConfig
 from naturelm.model.ear import EarOutput
-
-_CONFIDENCE_SPREAD = 0.1
-"""About that of a small language model's own embeddings: from 0 the vectors would hardly be learnt."""
+from naturelm.model.spelling import CONFIDENCE_SPREAD, embedded, spelt
 
 
 @dataclass(frozen=True)
@@ -48,14 +46,14 @@ class LabelHints(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        self.confidence = nn.Parameter(torch.randn(output_size) * _CONFIDENCE_SPREAD)
+        self.confidence = nn.Parameter(torch.randn(output_size) * CONFIDENCE_SPREAD)
         self.spellings: Tensor
         shape = (label_count, config.label_hint_tokens)
         # Kept in the checkpoint, so that it loads without the ear's own files.
         self.register_buffer("spellings", torch.zeros(shape, dtype=torch.int32))
         if not config.taught_hints:
             return
-        self.taught_confidence = nn.Parameter(torch.randn(output_size) * _CONFIDENCE_SPREAD)
+        self.taught_confidence = nn.Parameter(torch.randn(output_size) * CONFIDENCE_SPREAD)
         self.taught_spellings: Tensor
         self.taught_weight: Tensor
         self.taught_bias: Tensor
@@ -67,13 +65,13 @@ class LabelHints(nn.Module):
 
     def spell(self, names: Sequence[str], tokenizer: Any) -> None:
         """Take down how each label of the ear's own is spelt: cut off, or filled with line ends, to the configured length."""
-        self.spellings.copy_(_spelt(names, tokenizer, self.config.label_hint_tokens))
+        self.spellings.copy_(spelt(names, tokenizer, self.config.label_hint_tokens))
 
     def teach(self, labels: TaughtLabels, tokenizer: Any) -> None:
         """Take down the labels that the ear was taught, in the configuration too, and how each is spelt."""
         self.config.taught_labels = labels.names
         device = self.spellings.device
-        self.taught_spellings = _spelt(labels.names, tokenizer, self.config.taught_hint_tokens).to(device)
+        self.taught_spellings = spelt(labels.names, tokenizer, self.config.taught_hint_tokens).to(device)
         self.taught_weight = torch.from_numpy(labels.weight).to(device)
         self.taught_bias = torch.from_numpy(labels.bias).to(device)
 
@@ -88,12 +86,12 @@ class LabelHints(nn.Module):
         with torch.no_grad():
             scores = ear.label_scores(frames).masked_fill(~mask.unsqueeze(-1), -torch.inf)  # type: ignore[operator]
             best, labels = scores.amax(1).topk(self.config.label_hints, dim=1)
-        hints = _embedded(embed, self.spellings[labels], best.sigmoid(), self.confidence)
+        hints = embedded(embed, self.spellings[labels], best.sigmoid(), self.confidence)
         if not self.config.taught_hints or not self.config.taught_labels:
             return hints
         with torch.no_grad():
             sure, labels = self.taught_scores(frames, mask).topk(self.config.taught_hints, dim=1)
-        taught = _embedded(embed, self.taught_spellings[labels], sure, self.taught_confidence)
+        taught = embedded(embed, self.taught_spellings[labels], sure, self.taught_confidence)
         return torch.cat([hints, taught], dim=1)
 
     def taught_scores(self, frames: Tensor, mask: Tensor) -> Tensor:
@@ -103,16 +101,3 @@ class LabelHints(nn.Module):
         # Where training could be sure of every clip, the language model would learn to believe whatever stands first.
         means = F.dropout(means, self.config.frame_dropout, self.training)
         return (means @ self.taught_weight.T + self.taught_bias).softmax(-1)[:, :-1]
-
-
-def _spelt(names: Sequence[str], tokenizer: Any, length: int) -> Tensor:
-    """(names, length) int32 ids."""
-    (fill,) = tokenizer("\n", add_special_tokens=False)["input_ids"][:1]
-    rows = [tokenizer(f" {name}", add_special_tokens=False)["input_ids"][:length] for name in names]
-    return torch.tensor([[*row, *[fill] * (length - len(row))] for row in rows], dtype=torch.int32)
-
-
-def _embedded(embed: nn.Module, ids: Tensor, sure: Tensor, confidence: Tensor) -> Tensor:
-    """ids: (clips, hints, length); sure: (clips, hints) to (clips, hints * length, output_size)."""
-    tokens: Tensor = embed(ids.long())
-    return (tokens + sure[..., None, None].to(tokens) * confidence.to(tokens)).flatten(1, 2)

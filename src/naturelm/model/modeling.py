@@ -27,6 +27,7 @@ from naturelm.model.configuration import NatureLMConfig
 from naturelm.model.ear import EarOutput
 from naturelm.model.label_hints import LabelHints
 from naturelm.model.projector import WindowedProjector
+from naturelm.model.word_hints import WordHints
 
 LORA_ADAPTER = "default"
 
@@ -61,7 +62,7 @@ class NatureLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
     main_input_name = "input_ids"
     input_modalities = ("audio", "text")
     # The ear and the bridge are small beside the language model, and half precision costs them accuracy.
-    _keep_in_fp32_modules_strict: ClassVar[list[str]] = ["ear", "projector"]
+    _keep_in_fp32_modules_strict: ClassVar[list[str]] = ["ear", "projector", "word_hints"]
     _supports_sdpa = True
     _supports_cache_class = True
     supports_gradient_checkpointing = True
@@ -79,6 +80,11 @@ class NatureLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 config.audio_config.label_count,
                 config.audio_config.hidden_size,
                 config.text_config.hidden_size,
+            )
+        self.word_hints = None
+        if config.projector_config.word_hints:
+            self.word_hints = WordHints(
+                config.projector_config, self.projector.linear.in_features, config.text_config.hidden_size
             )
         self.language_model = AutoModelForCausalLM.from_config(config.text_config)
         self.post_init()
@@ -115,13 +121,19 @@ class NatureLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     def bridge(self, heard: EarOutput) -> list[Tensor]:
         """What the ear heard of some clips, as one (tokens, text hidden size) tensor a clip."""
-        assert heard.last_hidden_state is not None
+        assert heard.last_hidden_state is not None and heard.frame_mask is not None
         frames = heard.last_hidden_state.to(self.projector.linear.weight.dtype)
-        embeds, token_mask = self.projector(frames, heard.frame_mask)
+        summaries, token_mask = self.projector.summarise(frames, heard.frame_mask)
+        embeds = self.projector.linear(summaries)
         rows = [row[mask] for row, mask in zip(embeds, token_mask, strict=True)]
-        if self.hints is None:
+        spelt: list[Tensor] = []
+        if self.hints is not None:
+            spelt.append(self.hints(heard, self.ear, self.get_input_embeddings()))
+        if self.word_hints is not None and self.config.projector_config.hinted_words:
+            spelt.append(self.word_hints(summaries, token_mask, self.get_input_embeddings()))
+        if not spelt:
             return rows
-        hints = self.hints(heard, self.ear, self.get_input_embeddings())
+        hints = torch.cat(spelt, dim=1)
         return [torch.cat([row, hint.to(row)]) for row, hint in zip(rows, hints, strict=True)]
 
     def embed_prompt(self, input_ids: Tensor, audio_embeds: list[Tensor]) -> Tensor:

@@ -36,7 +36,7 @@ class WindowedProjector(nn.Module):
         Returns embeddings (batch, tokens, output_size) and their mask (batch, tokens) bool.
         """
         summaries, token_mask = self.summarise(frames, frame_mask)
-        return self.linear(self.output_norm(summaries)), token_mask
+        return self.linear(summaries), token_mask
 
     def summarise(self, frames: Tensor, frame_mask: Tensor) -> tuple[Tensor, Tensor]:
         """One vector a query and window, before the projection: (batch, tokens, width) and mask."""
@@ -55,7 +55,7 @@ class WindowedProjector(nn.Module):
                 encoder_attention_mask=None if bool(keys.all()) else keys.reshape(batch * count, length),
             ).last_hidden_state
             summaries = hidden.reshape(batch, count * self.config.num_queries, -1)
-        return summaries, self._token_mask(frame_mask, count)
+        return self.output_norm(summaries), self._token_mask(frame_mask, count)
 
     def _token_mask(self, frame_mask: Tensor, count: int) -> Tensor:
         """(batch, tokens) bool: True for the windows that each row's own frames give."""

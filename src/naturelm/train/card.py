@@ -23,11 +23,11 @@ from naturelm.model.modeling import NatureLMForConditionalGeneration
 from naturelm.train.lineage import CorpusContent, Stage, merged
 from naturelm.train.markdown import Rows, code_block, escaped, figure, finite, table
 from naturelm.train.options import TrainError, TrainOptions
-from naturelm.train.parts import part_of
+from naturelm.train.parts import READERS, part_of
 
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_PARTS = ("ear", "projector", "lora", "language model")
+_PARTS = ("ear", "projector", "hints", "lora", "language model")
 # Terms of a licence that reach what is made with the work, by the letters that tell of them.
 _BINDING = (
     ("share-alike", re.compile(r"\b(SA|GPL|LGPL|AGPL)\b", re.IGNORECASE)),
@@ -54,7 +54,8 @@ def count_parameters(model: NatureLMForConditionalGeneration) -> dict[str, int]:
     """Parameters by part, shared ones counted once."""
     counts = dict.fromkeys(_PARTS, 0)
     for name, parameter in model.named_parameters():
-        counts[part_of(name) or "language model"] += parameter.numel()
+        part = part_of(name) or "language model"
+        counts["hints" if part == READERS else part] += parameter.numel()
     return counts
 
 
@@ -141,6 +142,7 @@ def _model(facts: ModelFacts) -> str:
     parts = {
         "ear": f"{ear.model_type}, {_layers(ear)}, {ear.sampling_rate} Hz",
         "projector": f"{bridge.kind}, windows of {bridge.window_frames} frames every {bridge.stride_frames}",
+        "hints": _hints(bridge),
         "lora": f"rank {lora.get('r')}, alpha {lora.get('lora_alpha')}, on {', '.join(lora.get('target_modules', ()))}",
         "language model": f"{text.model_type}, {_layers(text)}",
     }
@@ -153,9 +155,14 @@ def _model(facts: ModelFacts) -> str:
         else f"The language model's own weights are not in them: they are read from {escaped(config.text_model)}."
     )
     taught = ""
+    if bridge.hinted_words:
+        taught += (
+            f"\n\nThe likeliest words of its answers are spelt out for the language model, of {len(bridge.hinted_words)} "
+            "that the audio side was taught before it."
+        )
     if bridge.taught_labels:
         names = ", ".join(map(escaped, bridge.taught_labels))
-        taught = f"\n\nBeside its own labels the ear was taught these {len(bridge.taught_labels)}: {names}."
+        taught += f"\n\nBeside its own labels the ear was taught these {len(bridge.taught_labels)}: {names}."
     layout = "of naturelm" if facts.layout == "naturelm" else "of the official release"
     return (
         f"## Model\n\n{table(('part', 'what', 'parameters'), rows)}\n\n"
@@ -163,6 +170,13 @@ def _model(facts: ModelFacts) -> str:
         f"Trained on clips of up to {config.clip_seconds:g} s; up to {config.max_clip_seconds:g} s are heard as one "
         f"window, and longer recordings window by window.{taught}"
     )
+
+
+def _hints(bridge: Any) -> str:
+    """What is spelt out for the language model."""
+    spelt = [(bridge.label_hints, "labels of the ear"), (bridge.taught_hints, "labels that it was taught")]
+    spelt += [(hint.words, f"of the words for {hint.task}") for hint in bridge.hints_of_words]
+    return "spelt out: " + ", ".join(f"{count} {what}" for count, what in spelt if count)
 
 
 def _layers(config: Any) -> str:
@@ -286,7 +300,8 @@ def _settings(options: TrainOptions, stage: Stage) -> Rows:
         "learning rate",
         f"{optimizer.initial_learning_rate:g} to {optimizer.learning_rate:g} over {optimizer.warm_up_steps:,} steps, "
         f"then a cosine to {optimizer.final_learning_rate:g}; times {optimizer.ear_scale:g} for the ear, "
-        f"{optimizer.projector_scale:g} for the projector, {optimizer.lora_scale:g} for LoRA",
+        f"{optimizer.projector_scale:g} for the projector, {optimizer.hints_scale:g} for hints, "
+        f"{optimizer.lora_scale:g} for LoRA",
     )
     yield "precision", options.precision
     yield "seed", str(options.seed)

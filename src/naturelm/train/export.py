@@ -180,8 +180,10 @@ def _misfits(
         ]
     else:
         ear = _differences(ours.audio_config.to_dict(), read.audio_config.to_dict(), "audio_config.")
-    # Dropout of the bridge matters only to training, and labels that were taught only with hints, which differ too.
-    unused = {"dropout", "taught_labels"} | (_QFORMER_ONLY if ours.projector_config.kind == "mean" else set())
+    # Dropout of the bridge matters only to training, and what hints were taught only with hints, which differ too.
+    unused = {"dropout", "taught_labels", "hinted_words"} | (
+        _QFORMER_ONLY if ours.projector_config.kind == "mean" else set()
+    )
     projector = _differences(
         ours.projector_config.to_dict(), read.projector_config.to_dict(), "projector_config.", unused
     )

@@ -227,6 +227,8 @@ class OptimizerOptions:
     ear_scale: float = 1.0
     """The ear's learning rate as a multiple of `learning_rate`; 0 freezes the ear."""
     projector_scale: float = 1.0
+    hints_scale: float = 1.0
+    """Of the vectors that say how sure a hint is."""
     lora_scale: float = 1.0
 
     def __post_init__(self) -> None:
@@ -246,11 +248,11 @@ class OptimizerOptions:
             value = getattr(self, key)
             _LIMITS.require(0 <= value < 1, key, f"must be 0 or more and below 1, not {value:g}")
         _LIMITS.require_positive("max_grad_norm", self.max_grad_norm)
-        scales = ("ear_scale", "projector_scale", "lora_scale")
+        scales = ("ear_scale", "projector_scale", "hints_scale", "lora_scale")
         for key in scales:
             _LIMITS.require_least(key, getattr(self, key), 0)
         _LIMITS.require(
-            any(getattr(self, key) for key in scales),
+            any((self.ear_scale, self.projector_scale, self.lora_scale)),
             "ear_scale",
             "must be above 0, or another part's scale must be: else nothing is trained",
         )

@@ -1,4 +1,4 @@
-"""Ear, projector and adapter: which parameters are trained, how fast, and how that changes."""
+"""Ear, projector, hints and adapter: which parameters are trained, how fast, and how that changes."""
 
 import math
 from collections.abc import Iterator
@@ -11,9 +11,9 @@ from torch import nn
 from naturelm.model.modeling import NatureLMForConditionalGeneration
 from naturelm.train.options import OptimizerOptions, WarmUpOptions
 
-PARTS = ("ear", "projector", "lora")
+PARTS = ("ear", "projector", "hints", "lora")
 READERS = "readers"
-"""What belongs to the warm-up alone."""
+"""What the warm-up alone trains."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,12 @@ class PartRates:
     @classmethod
     def of_answers(cls, options: OptimizerOptions) -> "PartRates":
         """As the options of the main phase say."""
-        scales = {"ear": options.ear_scale, "projector": options.projector_scale, "lora": options.lora_scale}
+        scales = {
+            "ear": options.ear_scale,
+            "projector": options.projector_scale,
+            "hints": options.hints_scale,
+            "lora": options.lora_scale,
+        }
         return cls(
             peaks={part: options.learning_rate * scale for part, scale in scales.items() if scale > 0},
             initial=options.initial_learning_rate / options.learning_rate,
@@ -73,8 +78,8 @@ def part_of(name: str) -> str | None:
     head = name.split(".")[0]
     if head in ("ear", "projector"):
         return head
-    if head == "hints":
-        return "projector"
+    if head in ("hints", "word_hints"):
+        return READERS if ".reader." in name else "hints"
     if head == "language_model":
         return "lora" if ".lora_" in name else None
     return READERS

@@ -69,6 +69,7 @@ from naturelm.train.warm_up import (
     WarmUpCollator,
     WordHearer,
     WordTargets,
+    learn_words,
     start_patches_from_components,
     word_targets,
 )
@@ -188,10 +189,9 @@ class _Run:
         self.backgrounds = background_rows(self.corpus_columns, options.mixture.sources)
         self.all_rows = AllRows(self.rows, self._label_rows())
         self.taught = self._taught_labels()
+        self.targets = None if options.warm_up is None else self._word_targets(options.warm_up)
         self._teach(self.built)
         self.evaluator = self._evaluator()
-        if options.warm_up is not None:
-            self._word_targets(options.warm_up)
 
     def go(self, newest: RunCheckpoint | None) -> TrainReport:
         """Train from a checkpoint, or from the beginning."""
@@ -249,7 +249,8 @@ class _Run:
 
     def _warm_up(self, options: WarmUpOptions, newest: RunCheckpoint | None) -> None:
         built, rows = self.built, self.rows
-        targets = self._word_targets(options)
+        targets = self.targets
+        assert targets is not None
         wanted = replace(
             self.options.mixture,
             tasks=dict.fromkeys(targets.of_task, 1.0),
@@ -410,6 +411,7 @@ class _Run:
     def _teach(self, built: Built) -> None:
         if self.taught is not None and built.model.hints is not None:
             built.model.hints.teach(self.taught, built.processor.tokenizer)
+        learn_words(built.model, built.processor, self.targets)
 
     def _mixture(self, columns: MixtureRows, options: MixtureOptions, batch_size: int) -> Mixture:
         return Mixture(columns, options, batch_size=batch_size, seed=self.options.seed)

@@ -1,8 +1,9 @@
 """Perception before the language model is asked: ear and projector learn which words the answers have.
 
 Three readers have to tell the words of a clip's answer from the other words that answers to that question have.
-Two are thrown away: a linear head on the ear's frames, averaged over time but not over frequency, from which a
-small ear learns soonest, and one on the projector's summaries. The third is the language model's own word
+A linear head on the ear's frames, averaged over time but not over frequency, from which a small ear learns soonest,
+is thrown away. So is one on the projector's summaries, unless the model has word hints: then it stays and says
+what is spelt out (`naturelm.model.word_hints`). The third is the language model's own word
 embeddings, at which the mean audio token has to point. It leaves the projection where a language model can begin
 to read it: without it a small model learns next to nothing in a thousand answers. The language model itself is
 not run, so a step costs a fraction of one with it.
@@ -25,6 +26,7 @@ from naturelm.model.beats import BeatsModel
 from naturelm.model.ear import EarOutput
 from naturelm.model.modeling import NatureLMForConditionalGeneration
 from naturelm.model.processing import NatureLMProcessor
+from naturelm.model.word_hints import mean_summary
 from naturelm.train.data import Example, Unreadable, sound_batch, unreadable_batch, without_sound
 from naturelm.train.options import TrainError, WarmUpOptions
 
@@ -39,12 +41,14 @@ class WordTargets:
 
     words: in order of frequency. of_task: for each task (words,) bool, True for the words that its answers
     have; the others are neither right nor wrong there. share: (words,) of the answers in which a word could
-    have come, those in which it came.
+    have come, those in which it came. places: for each task (words,), how many words stand before each in its
+    answers, or in the part of them since the last comma; the mean.
     """
 
     words: tuple[str, ...]
     of_task: dict[str, np.ndarray]
     share: np.ndarray
+    places: dict[str, np.ndarray]
 
     def targets(self, task: str, answer: str) -> tuple[np.ndarray, np.ndarray]:
         """(words,) float32, 1 for the words of the answer, and (words,) bool, True where that counts."""
@@ -58,9 +62,19 @@ def answer_words(answer: str) -> list[str]:
     return _WORD.findall(answer)
 
 
+def _places(answer: str) -> dict[str, int]:
+    """For each word how many stand before it, since the last comma, where it comes first."""
+    places: dict[str, int] = {}
+    for part in answer.split(","):
+        for place, word in enumerate(answer_words(part)):
+            places.setdefault(word, place)
+    return places
+
+
 def word_targets(corpora: Sequence[Corpus], options: WarmUpOptions) -> WordTargets:
     """Words of the training answers to open questions. TrainError if there are none."""
     counts: dict[str, Counter[str]] = {}
+    before: dict[str, Counter[str]] = {}
     rows: Counter[str] = Counter()
     open_tasks: set[str] = set()
     for corpus in corpora:
@@ -69,7 +83,9 @@ def word_targets(corpora: Sequence[Corpus], options: WarmUpOptions) -> WordTarge
             if not offered:
                 open_tasks.add(task)
             rows[task] += 1
-            counts.setdefault(task, Counter()).update(set(answer_words(output)))
+            places = _places(output)
+            counts.setdefault(task, Counter()).update(places.keys())
+            before.setdefault(task, Counter()).update(places)
     unknown = sorted(set(options.tasks) - set(rows))
     if unknown:
         raise TrainError(
@@ -92,7 +108,35 @@ def word_targets(corpora: Sequence[Corpus], options: WarmUpOptions) -> WordTarge
     asked = np.zeros(len(words))
     for task, mask in of_task.items():
         asked += rows[task] * mask
-    return WordTargets(words, of_task, np.array([total[word] for word in words]) / asked)
+    places_of = {
+        task: np.array([before[task][word] / max(1, counts[task][word]) for word in words]) for task in tasks
+    }
+    return WordTargets(words, of_task, np.array([total[word] for word in words]) / asked, places_of)
+
+
+def learn_words(
+    model: NatureLMForConditionalGeneration, processor: NatureLMProcessor, targets: WordTargets | None
+) -> None:
+    """Tell a model that has word hints which words there are; targets: of the warm-up, None if there is none.
+
+    TrainError where they have too few words, or no warm-up teaches them.
+    """
+    if model.word_hints is None:
+        return
+    if targets is None:
+        if not model.config.projector_config.hinted_words:
+            raise TrainError(
+                "model.projector.word_hints: a warm-up teaches them; add warm_up, or take them out"
+            )
+        return
+    for hint in model.config.projector_config.hints_of_words:
+        known = int(targets.of_task[hint.task].sum()) if hint.task in targets.of_task else 0
+        if known < hint.words:
+            raise TrainError(
+                f"model.projector.word_hints: {hint.words} words of {hint.task!r} are wanted, and the warm-up has {known}; "
+                "want fewer, lower warm_up.min_count, or add it to warm_up.tasks"
+            )
+    model.word_hints.learn(targets.words, targets.of_task, targets.places, processor.tokenizer)
 
 
 @dataclass(frozen=True)
@@ -124,7 +168,11 @@ class WordHearer(nn.Module):
         super().__init__()
         self.ear = model.ear
         self.projector = model.projector
-        self.head = nn.Linear(model.projector.linear.in_features, len(targets.words))
+        self.head = (
+            nn.Linear(model.projector.linear.in_features, len(targets.words))
+            if model.word_hints is None
+            else model.word_hints.reader
+        )
         self.rows = model.ear.config.patches_per_column if isinstance(model.ear, BeatsModel) else 1
         self.frame_head = nn.Linear(self.rows * model.ear.config.hidden_size, len(targets.words))
         embeddings = _word_embeddings(model, processor, targets.words)
@@ -161,10 +209,9 @@ class WordHearer(nn.Module):
             heard = self.ear(input_values, ~input_features_mask)
         assert heard is not None and heard.last_hidden_state is not None and heard.frame_mask is not None
         summaries, real = self.projector.summarise(heard.last_hidden_state, heard.frame_mask)
-        summaries = self.projector.output_norm(summaries)
         tokens = self.projector.linear(summaries)
         weight = real.unsqueeze(-1) / real.sum(1)[:, None, None].clamp_min(1)
-        by_head = self.head((summaries * weight).sum(1))
+        by_head = self.head(mean_summary(summaries, real))
         by_frames = self.frame_head(self._over_time(heard))
         pointing = F.normalize((tokens * weight).sum(1), dim=-1) @ self.directions.T
         by_words = pointing * self.scale.exp() + self.bias
