@@ -30,6 +30,7 @@ from naturelm.train.warm_up import (
     WarmUpCollator,
     WordHearer,
     answer_words,
+    learn_words,
     load_readers,
     word_targets,
 )
@@ -82,8 +83,9 @@ def _words_right(options: TrainOptions, run: Path) -> float:
     assert options.warm_up is not None
     last = [each for each in list_checkpoints(run / "checkpoints") if each.phase == PHASES[0]][-1]
     built = build_model(options.model)
-    load_weights(built.model, last.folder)
     targets = word_targets([Corpus(folder) for folder in options.corpus], options.warm_up)
+    learn_words(built.model, built.processor, targets)
+    load_weights(built.model, last.folder)
     hearer = WordHearer(built.model, built.processor, targets).eval()
     load_readers(hearer, last.folder / READERS)
     collate = WarmUpCollator(built.processor, targets)

@@ -14,12 +14,12 @@ from typing import Any, Literal
 import torch
 from accelerate import PartialState
 from accelerate.state import AcceleratorState
-from transformers import TrainingArguments
 from transformers.integrations import TensorBoardCallback, WandbCallback
 from transformers.trainer_callback import PrinterCallback
 
 from naturelm.corpus.storage import DATA, Corpus
 from naturelm.model.label_hints import TaughtLabels
+from naturelm.train.arguments import training_arguments
 from naturelm.train.building import Built, build_model
 from naturelm.train.callbacks import EvaluateEvery, ProgressBar, SaveLast, StopOnSignal
 from naturelm.train.checkpoints import (
@@ -61,7 +61,7 @@ from naturelm.train.options import (
     save_train_options,
 )
 from naturelm.train.parts import PartRates, train_only
-from naturelm.train.precision import autocast, in_bfloat16
+from naturelm.train.precision import autocast
 from naturelm.train.runlog import RunLog, read_log
 from naturelm.train.taught_labels import fit_taught_labels
 from naturelm.train.trainer import NatureLMTrainer, PhaseData, Unusable, load_weights, save_weights
@@ -331,7 +331,7 @@ class _Run:
         AcceleratorState._reset_state()  # the phases share the work in different ways
         trainer = NatureLMTrainer(
             model,
-            _arguments(options, self.out, data, self.process.num_processes),
+            training_arguments(options, self.out, data, self.process.num_processes),
             data,
             joint=self.built.model,
             rates=rates,
@@ -446,41 +446,6 @@ class _Run:
             processes=self.process.num_processes,
             precision=lambda: autocast(options.precision, built.model.device),
         )
-
-
-def _arguments(options: TrainOptions, out: Path, data: PhaseData, processes: int) -> TrainingArguments:
-    cpu = not torch.cuda.is_available()
-    fsdp: dict[str, Any] = {}
-    if options.parallel == "fsdp" and processes > 1 and data.name == _ANSWERS:
-        fsdp = {"fsdp": True, "fsdp_config": {"version": 2, "auto_wrap_policy": "TRANSFORMER_BASED_WRAP"}}
-    arguments = TrainingArguments(
-        output_dir=str(out / "checkpoints"),
-        max_steps=data.steps,
-        per_device_train_batch_size=data.micro_batch_size,
-        gradient_accumulation_steps=data.mixture.batch_size // (data.micro_batch_size * processes),
-        max_grad_norm=options.optimizer.max_grad_norm,
-        logging_steps=options.log_every,
-        logging_nan_inf_filter=False,
-        save_strategy="steps",
-        save_steps=options.save_every,
-        eval_strategy="no",
-        ignore_data_skip=True,
-        remove_unused_columns=False,
-        activation_checkpointing=options.gradient_checkpointing and data.name == _ANSWERS,
-        bf16=in_bfloat16(options.precision),
-        use_cpu=cpu,
-        seed=options.seed,
-        report_to="none",
-        disable_tqdm=True,
-        ddp_find_unused_parameters=False,
-        **fsdp,
-    )
-    if arguments.n_gpu > 1:
-        raise TrainError(
-            f"there are {arguments.n_gpu} GPUs and one process; start with `torchrun --nproc-per-node "
-            f"{arguments.n_gpu} -m naturelm train ...`, or show it one with CUDA_VISIBLE_DEVICES=0"
-        )
-    return arguments
 
 
 def _tally(columns: MixtureRows) -> Tally:
