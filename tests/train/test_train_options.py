@@ -218,7 +218,7 @@ def test_a_file_builds_on_another(tmp_path: Path) -> None:
         name="top",
         warm_up=None,
         model=dataclasses.replace(first.model, lora=dataclasses.replace(first.model.lora, rank=2)),
-        mixture=MixtureOptions(sources={"esc50": 0.0}),
+        mixture=MixtureOptions(sources={**first.mixture.sources, "esc50": 0.0}),
     )
 
 
