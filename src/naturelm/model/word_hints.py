@@ -21,8 +21,8 @@ class WordHints(nn.Module):
 
     The reader sees the mean of the projector's summaries. The words of a task compete with one another and with no
     others, and stand in the order in which answers have them. To each token of a word, as the language model embeds
-    it, a vector is added that is learnt for the task, scaled by how sure the reader is (0 to 1; 1 for a word that is
-    as likely as the task's hints are all together, if they were alike).
+    it, a vector is added that is learnt for the task, scaled by how sure the reader is: the word's probability times the
+    `words` of the task, at most 1, since the words of an answer share it out among them.
 
     There are no hints before `learn` has been told the words; the warm-up of training then teaches the reader.
     """
