@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from naturelm.answer.engine import NatureLM
+from naturelm.answer.results import Clip, GenerationOptions, Query
 from naturelm.model.configuration import BeatsConfig, NatureLMConfig, NatureLMProjectorConfig
 from naturelm.model.modeling import NatureLMForConditionalGeneration
 from naturelm.model.processing import NatureLMProcessor
@@ -129,6 +131,17 @@ def save_tiny_llm(folder: Path, seed: int = 0) -> Path:
 def noise(seconds: float, seed: int = 0, rate: int = 16_000) -> np.ndarray:
     """(samples,) float32 noise."""
     return (np.random.default_rng(seed).standard_normal(round(seconds * rate)) * 0.1).astype(np.float32)
+
+
+def require_padding_unheard(naturelm: NatureLM) -> None:
+    """A short clip beside a long one is answered as it is alone."""
+    short, long = noise(0.4, 1), 5 * noise(3, 2)
+    options = GenerationOptions(max_new_tokens=5)
+    together = naturelm.answer([Query((Clip(each),), "What is it?") for each in (short, long)], options)
+    alone = [naturelm.answer([Query((Clip(each),), "What is it?")], options)[0] for each in (short, long)]
+    for one, other in zip(together, alone, strict=True):
+        assert one.token_ids == other.token_ids
+        assert one.probability == pytest.approx(other.probability, rel=1e-4)
 
 
 def save_tiny_naturelm(folder: Path) -> Path:
