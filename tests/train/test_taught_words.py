@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from training import WARM_UP, losses, tiny_options
+from corpora import write_corpus
+from training import WARM_UP, kind_pair, losses, tiny_options
 
 from naturelm.corpus.storage import Corpus
 from naturelm.model.loading import load_model
@@ -27,8 +28,11 @@ def hinting(root: Path, hints: Any = HINTS, **changes: Any) -> TrainOptions:
 
 
 def test_where_words_stand_is_counted_from_the_last_comma(tmp_path: Path) -> None:
-    tiny_options(tmp_path)
-    targets = word_targets([Corpus(tmp_path / "corpus")], WarmUpOptions(steps=1, min_count=2))
+    several = [kind_pair(number, task="species-several", output="red Dog, Cat") for number in range(48, 52)]
+    corpus = write_corpus(tmp_path / "corpus", [*map(kind_pair, range(48)), *several])
+    targets = word_targets([Corpus(corpus)], WarmUpOptions(steps=1, min_count=2))
+    listed = dict(zip(targets.words, targets.places["species-several"], strict=True))
+    assert listed["red"] == 0 and listed["Dog"] == 1 and listed["Cat"] == 0
     places = dict(zip(targets.words, targets.places["caption"], strict=True))
     assert places["A"] == 0 and places["dog"] == 1 and places["calls"] == 2
     assert dict(zip(targets.words, targets.places["species-common"], strict=True))["Dog"] == 0

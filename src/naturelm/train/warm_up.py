@@ -213,7 +213,7 @@ class WordHearer(nn.Module):
         weight = real.unsqueeze(-1) / real.sum(1)[:, None, None].clamp_min(1)
         by_head = self.head(mean_summary(summaries, real))
         by_frames = self.frame_head(self._over_time(heard))
-        pointing = F.normalize((tokens * weight).sum(1), dim=-1) @ self.directions.T
+        pointing = F.normalize(mean_summary(tokens, real), dim=-1) @ self.directions.T
         by_words = pointing * self.scale.exp() + self.bias
         row_losses = _word_loss(by_words, words, counting)
         excess = ((tokens.norm(dim=-1) - self.norm).square() * weight.squeeze(-1)).sum(1)
