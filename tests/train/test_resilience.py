@@ -47,7 +47,8 @@ def assert_same_end(one: Path, other: Path) -> None:
 
 def with_dropout(root: Path, **changes: object):
     """A run whose dropout makes every step depend on the random state; checkpoints every second step."""
-    options = tiny_options(root, steps=8, warm_up=WARM_UP, save_every=2, **changes)
+    warm_up = replace(WARM_UP, colouring_db=6.0, keep_features=True)
+    options = tiny_options(root, steps=8, warm_up=warm_up, save_every=2, **changes)
     model = replace(options.model, audio={**options.model.audio, "dropout": 0.1})
     return replace(options, model=model)
 

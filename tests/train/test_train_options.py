@@ -81,6 +81,7 @@ def test_a_file_gives_the_options_that_it_says(tmp_path: Path) -> None:
         ("model: {lora: {r: 8}}", r"model\.lora\.r: there is no such key"),
         ("warm_up: {steps: 5, batch: 8}", r"warm_up\.batch: there is no such key"),
         ("warm_up: {batch_size: 8}", r"warm_up\.steps: Field required"),
+        ("warm_up: {steps: 5, colouring_db: -1}", r"warm_up\.colouring_db: must be 0 or more"),
         ("warm_up: {steps: true}", r"warm_up\.steps: must be a number, not true"),
         (
             "warm_up: {steps: 5, lessons: [{steps: 6, tasks: [a]}]}",

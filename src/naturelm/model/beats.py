@@ -71,7 +71,7 @@ class BeatsModel(PreTrainedModel):
 
     def forward(
         self,
-        input_values: Tensor,
+        input_values: Tensor | None = None,
         padding_mask: Tensor | None = None,
         fbank: Tensor | None = None,
         **kwargs: Any,
@@ -80,14 +80,16 @@ class BeatsModel(PreTrainedModel):
 
         input_values: (batch, samples) float in [-1, 1] at `config.sampling_rate`.
         padding_mask: (batch, samples) bool, True where a sample is padding; None if none is.
-        fbank: `normalised_fbank` of `input_values`, if it is made already.
+        fbank: `normalised_fbank` of `input_values`, if it is made already; they are not needed then.
 
         Returns (batch, patches, hidden_size) features, time-major: patch index = column *
         patches_per_column + row, row 0 lowest in frequency.
         """
-        return self.encode_fbank(
-            self.normalised_fbank(input_values) if fbank is None else fbank, padding_mask
-        )
+        if fbank is None:
+            if input_values is None:
+                raise ValueError("BeatsModel needs input_values or their fbank")
+            fbank = self.normalised_fbank(input_values)
+        return self.encode_fbank(fbank, padding_mask)
 
     def normalised_fbank(self, input_values: Tensor) -> Tensor:
         """(batch, samples) waveform to (batch, frames, mel bins) float32, scaled as in training."""

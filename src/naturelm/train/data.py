@@ -20,6 +20,16 @@ from naturelm.train.mixture import source_of
 
 
 @dataclass(frozen=True)
+class Fbank:
+    """What a BEATs ear begins with, made already."""
+
+    frames: FloatArray
+    """(frames, mel bins) float32, as `BeatsModel.normalised_fbank` makes them."""
+    samples: int
+    """Of the clip, at the ear's rate."""
+
+
+@dataclass(frozen=True)
 class Example:
     """One pair, ready to be batched."""
 
@@ -32,6 +42,8 @@ class Example:
     """(samples,) float32 in [-1, 1] at the ear's rate."""
     frames: FloatArray | None = None
     """(frames, size) float32, what a frozen ear made of it; None where the model is to hear it itself."""
+    fbank: Fbank | None = None
+    """In place of `samples`, which are empty then; None where the ear is to make it."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +122,15 @@ class AnswerCollator:
 
 
 def sound_batch(examples: Sequence[Example], processor: NatureLMProcessor) -> dict[str, Any]:
-    """input_values and input_features_mask, or `heard`, where a frozen ear has heard every example."""
+    """input_values and input_features_mask; `heard`, where a frozen ear has heard every example; `fbank` in place
+    of input_values, where every example has it."""
+    fbanks = [example.fbank for example in examples if example.fbank is not None]
+    if fbanks and len(fbanks) == len(examples):
+        samples = torch.tensor([fbank.samples for fbank in fbanks])
+        return {
+            "fbank": pad_sequence([torch.from_numpy(each.frames) for each in fbanks], batch_first=True),
+            "input_features_mask": torch.arange(int(samples.max())) < samples.unsqueeze(1),
+        }
     frames = [example.frames for example in examples if example.frames is not None]
     if len(frames) < len(examples):
         return dict(processor.feature_extractor([example.samples for example in examples]))

@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,6 +32,7 @@ from naturelm.train.checkpoints import (
 from naturelm.train.data import AnswerCollator, Example, TrainingRows
 from naturelm.train.evaluation import EvaluationRows, Evaluator
 from naturelm.train.facts import begin_facts, close_facts, has_facts, resume_facts
+from naturelm.train.kept_features import KeptFeatures, kept_features
 from naturelm.train.label_rows import (
     LABEL_SOURCE,
     AllRows,
@@ -70,12 +71,14 @@ from naturelm.train.warm_up import (
     WordHearer,
     WordTargets,
     learn_words,
+    require_fitting_ear,
     start_patches_from_components,
     word_targets,
 )
 
 OPTIONS = "options.yaml"
 MODEL = "model"
+_FEATURES = "warm-up-features.bin"
 _PATCH_CLIPS = 400
 _WARM_UP, _ANSWERS = PHASES
 _MAY_CHANGE = (
@@ -185,6 +188,8 @@ class _Run:
         self.built = build_model(options.model)
         sample_rate = self.built.processor.feature_extractor.sampling_rate
         hear = getattr(self.built.model.ear, "hear", None)
+        if options.warm_up is not None:
+            require_fitting_ear(self.built.model, options.warm_up)
         self.rows = TrainingRows(self.corpora, sample_rate, options.model.clip_seconds, hear)
         self.backgrounds = background_rows(self.corpus_columns, options.mixture.sources)
         self.all_rows = AllRows(self.rows, self._label_rows())
@@ -248,8 +253,8 @@ class _Run:
     # --- phases -------------------------------------------------------------------------------
 
     def _warm_up(self, options: WarmUpOptions, newest: RunCheckpoint | None) -> None:
-        built, rows = self.built, self.rows
-        targets = self.targets
+        built, targets = self.built, self.targets
+        clips = self.rows
         assert targets is not None
         wanted = replace(
             self.options.mixture,
@@ -260,22 +265,29 @@ class _Run:
             temperature=options.temperature,
         )
         if options.clip_seconds is not None:
-            rows = TrainingRows(rows.corpora, rows.sample_rate, options.clip_seconds, rows.hear)
+            clips = TrainingRows(clips.corpora, clips.sample_rate, options.clip_seconds, clips.hear)
         rates = PartRates.of_warm_up(options, self.options.optimizer)
         train_only(built.model, rates)
         torch.manual_seed(self.options.seed)
-        hearer = WordHearer(built.model, built.processor, targets)
-        data = PhaseData(
-            _WARM_UP,
-            rows,
-            with_lessons(self.corpus_columns, wanted, options, self.options.seed),
-            WarmUpCollator(built.processor, targets),
-            _tally(self.columns),
-            options.steps,
-            max(1, options.batch_size // self.process.num_processes),
-            self.options.workers,
-        )
-        self._train(self._trainer(hearer, data, rates, None), newest)
+        hearer = WordHearer(built.model, built.processor, targets, colouring_db=options.colouring_db)
+        with ExitStack() as held:
+            rows: TrainingRows | KeptFeatures = clips
+            if options.keep_features:
+                path = self.out / _FEATURES
+                rows = held.enter_context(
+                    kept_features(clips, built.model, built.processor, path, self.process)
+                )
+            data = PhaseData(
+                _WARM_UP,
+                rows,
+                with_lessons(self.corpus_columns, wanted, options, self.options.seed),
+                WarmUpCollator(built.processor, targets),
+                _tally(self.columns),
+                options.steps,
+                max(1, options.batch_size // self.process.num_processes),
+                self.options.workers,
+            )
+            self._train(self._trainer(hearer, data, rates, None), newest)
 
     def _answers(self, newest: RunCheckpoint | None) -> dict[str, torch.Tensor] | None:
         """The whole weights, where no process has them all."""

@@ -21,6 +21,7 @@ from naturelm.model.loading import quiet_unless_watched
 from naturelm.model.modeling import NatureLMForConditionalGeneration
 from naturelm.train.checkpoints import settle_checkpoint, staging_folder
 from naturelm.train.data import Example, TrainingRows
+from naturelm.train.kept_features import KeptFeatures
 from naturelm.train.label_rows import AllRows
 from naturelm.train.metrics import RowResults, Tally, answer_results
 from naturelm.train.mixture import Draws, StepBatches
@@ -38,7 +39,7 @@ class PhaseData:
     """What a phase is trained on."""
 
     name: Phase
-    rows: TrainingRows | AllRows
+    rows: TrainingRows | KeptFeatures | AllRows
     mixture: Draws
     collator: Callable[[list[Any]], dict[str, Any]]
     tally: Tally

@@ -9,6 +9,7 @@ to read it: without it a small model learns next to nothing in a thousand answer
 not run, so a step costs a fraction of one with it.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ from naturelm.train.options import TrainError, WarmUpOptions
 _WORD = re.compile(r"[\w#]+(?:[-'][\w#]+)*")
 _NORM_WEIGHT = 0.02
 _PATCH_SAMPLE = 20_000
+_COLOUR_POINTS = 4
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,16 @@ def learn_words(
     model.word_hints.learn(targets.words, targets.of_task, targets.places, processor.tokenizer)
 
 
+def require_fitting_ear(model: NatureLMForConditionalGeneration, options: WarmUpOptions) -> None:
+    """TrainError if the warm-up asks of the ear what only others can."""
+    for key in ("colouring_db", "keep_features"):
+        if getattr(options, key) and not isinstance(model.ear, BeatsModel):
+            raise TrainError(f"warm_up.{key}: the ear must be a naturelm_beats; take it out")
+    if options.keep_features and not model.ear.config.exact_mask:
+        # Each clip is padded by itself: how far its batch is padded must make no difference.
+        raise TrainError("warm_up.keep_features: the ear must have `exact_mask: true`; take it out")
+
+
 @dataclass(frozen=True)
 class WarmUpCollator:
     """Examples to clips and the words to be heard in them."""
@@ -163,9 +175,16 @@ class WordHearer(nn.Module):
     """The audio side of a joint model and its two readers. The modules are the model's own, and so trained."""
 
     def __init__(
-        self, model: NatureLMForConditionalGeneration, processor: NatureLMProcessor, targets: WordTargets
+        self,
+        model: NatureLMForConditionalGeneration,
+        processor: NatureLMProcessor,
+        targets: WordTargets,
+        *,
+        colouring_db: float = 0.0,
     ) -> None:
+        """colouring_db: as in `WarmUpOptions`; 0 if the ear is no BEATs."""
         super().__init__()
+        self.colouring_db = colouring_db
         self.ear = model.ear
         self.projector = model.projector
         self.head = (
@@ -194,19 +213,20 @@ class WordHearer(nn.Module):
         counting: Tensor,
         input_values: Tensor | None = None,
         input_features_mask: Tensor | None = None,
+        fbank: Tensor | None = None,
         heard: EarOutput | None = None,
         num_items_in_batch: int | Tensor | None = None,
     ) -> dict[str, Tensor]:
         """words: (clips, words) 1 where a word is in the answer; counting: (clips, words) bool, where that
-        counts; input_values, input_features_mask: (clips, samples), or in their place what the ear heard;
-        num_items_in_batch: clips of the whole step.
+        counts; input_values, input_features_mask: (clips, samples), or in place of the first `fbank`: (clips, frames,
+        mel bins), or in place of both what the ear heard; num_items_in_batch: clips of the whole step.
 
         Returns `loss`, and of the reader through word embeddings: `row_losses` (clips,), `hits` (clips,), the
         share of the answer's words that are among as many words that it finds the likeliest.
         """
         if heard is None:
-            assert input_values is not None and input_features_mask is not None
-            heard = self.ear(input_values, ~input_features_mask)
+            assert input_features_mask is not None
+            heard = self._hear(input_values, ~input_features_mask, fbank)
         assert heard is not None and heard.last_hidden_state is not None and heard.frame_mask is not None
         summaries, real = self.projector.summarise(heard.last_hidden_state, heard.frame_mask)
         tokens = self.projector.linear(summaries)
@@ -225,6 +245,14 @@ class WordHearer(nn.Module):
             "hits": _hits(by_words.detach(), words, counting),
         }
 
+    def _hear(self, input_values: Tensor | None, padding: Tensor, fbank: Tensor | None) -> EarOutput:
+        if self.training and self.colouring_db:
+            if fbank is None:
+                fbank = self.ear.normalised_fbank(input_values)
+            fbank, padding = coloured(fbank, padding, self.ear, self.colouring_db)
+        heard: EarOutput = self.ear(input_values, padding, **({} if fbank is None else {"fbank": fbank}))
+        return heard
+
     def _over_time(self, heard: EarOutput) -> Tensor:
         """(clips, rows * hidden_size): the mean over time of each row of patches."""
         assert heard.last_hidden_state is not None and heard.frame_mask is not None
@@ -232,6 +260,26 @@ class WordHearer(nn.Module):
         frames, real = heard.last_hidden_state.unflatten(1, shape), heard.frame_mask.unflatten(1, shape)
         weight = real.unsqueeze(-1) / real.sum(1)[:, None, :, None].clamp_min(1)
         return (frames * weight).sum(1).flatten(1)
+
+
+def coloured(fbank: Tensor, padding: Tensor, ear: BeatsModel, colouring_db: float) -> tuple[Tensor, Tensor]:
+    """Clips as another recorder, nearer or farther, switched on a little later, would have had them.
+
+    fbank: (clips, frames, mel bins) and padding: (clips, samples), as `BeatsModel.forward` takes them. Each clip is
+    raised by a normal random number of decibels at four points of the mel axis, with straight lines between them, and
+    by another over all, both of standard deviation `colouring_db`. Less than a patch, the same for all clips, is cut
+    from their beginning, so that calls lie otherwise on the grid of patches; not from clips that would be too short.
+    """
+    decibels = torch.randn(len(fbank), 1, _COLOUR_POINTS, device=fbank.device)
+    curve = F.interpolate(decibels, fbank.shape[-1], mode="linear", align_corners=True)
+    level = torch.randn(len(fbank), 1, 1, device=fbank.device)
+    # 10 dB are a factor of ten in energy, of which the filter bank has the natural logarithm.
+    scale = colouring_db * math.log(10) / 10 / (2 * ear.config.fbank_std)
+    cut = int(torch.randint(ear.config.patch_size, ()))
+    samples = cut * ear.filter_bank.frame_shift
+    if int((~padding).sum(1).min()) - samples < ear.config.min_samples:
+        cut = samples = 0
+    return (fbank + (curve + level) * scale)[:, cut:], padding[:, samples:]
 
 
 def _word_loss(logits: Tensor, words: Tensor, counting: Tensor) -> Tensor:
