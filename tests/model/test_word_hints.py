@@ -10,13 +10,17 @@ import torch
 from naturelm.answer.engine import NatureLM
 from naturelm.model.configuration import NatureLMProjectorConfig
 from naturelm.model.loading import load_model
-from tiny import noise, require_padding_unheard, tiny_naturelm, tiny_projector_config
+from tiny import noise, require_padding_unheard, tiny_naturelm, tiny_projector_config, tiny_tokenizer
 
 WORDS = ("high", "dog", "low", "song", "cat")
 OF_TASK = {"name": np.array([1, 1, 1, 0, 1], bool), "call": np.array([0, 0, 0, 1, 1], bool)}
 PLACES = {"name": np.array([0, 1, 0, 0, 1.0]), "call": np.zeros(5)}
-HINTS = ({"task": "name", "words": 3, "tokens": 4}, {"task": "call", "words": 1, "tokens": 2})
-TOKENS = 3 * 4 + 1 * 2
+HINTS = (
+    {"task": "name", "words": 3, "tokens": 4},
+    {"task": "call", "words": 1, "tokens": 2, "title": "call type:"},
+)
+TITLE = tuple(tiny_tokenizer()(" call type:")["input_ids"])
+TOKENS = 3 * 4 + len(TITLE) + 1 * 2
 
 
 def hinting(**changes: Any) -> NatureLM:
@@ -50,6 +54,10 @@ def test_likeliest_words_follow_the_windows_in_the_order_of_answers() -> None:
         logits = reader(mean).detach().numpy()
         spelt = row[-TOKENS:]
         for hint, confidence in zip(HINTS, model.word_hints.confidence, strict=True):
+            if "title" in hint:
+                title = model.get_input_embeddings()(torch.tensor(TITLE))
+                assert torch.equal(spelt[: len(TITLE)], title)
+                spelt = spelt[len(TITLE) :]
             among = np.flatnonzero(OF_TASK[hint["task"]])
             chances = dict(zip(among.tolist(), np.exp(logits[among]), strict=True))
             whole = sum(chances.values())
@@ -86,6 +94,7 @@ def test_they_come_back_with_the_checkpoint(tmp_path: Path) -> None:
     naturelm.processor.save_pretrained(tmp_path / "model")
     loaded = load_model(tmp_path / "model")
     assert loaded.config.projector_config.hinted_words == WORDS
+    assert loaded.config.projector_config.hint_titles == ((), TITLE)
     batch = naturelm.processor.feature_extractor([noise(1, 0)])
     inputs = batch["input_values"], batch["input_features_mask"]
     (ours,), (theirs,) = naturelm.model.get_audio_features(*inputs), loaded.get_audio_features(*inputs)
@@ -96,6 +105,11 @@ def test_they_come_back_with_the_checkpoint(tmp_path: Path) -> None:
     ("fields", "message"),
     [
         ({"word_hints": [{"task": "name", "words": 3}]}, "task, words and tokens each"),
+        (
+            {"word_hints": [{"task": "name", "words": 3, "tokens": 1, "head": "a"}]},
+            "task, words and tokens each",
+        ),
+        ({"word_hints": HINTS, "hint_titles": [[1]]}, "one for each of its 2 word_hints, not 1"),
         ({"word_hints": [{"task": "name", "words": 0, "tokens": 1}]}, "whole numbers from 1"),
         ({"word_hints": [{"task": "name", "words": 1.5, "tokens": 1}]}, "whole numbers from 1"),
         ({"word_hints": [*HINTS, HINTS[0]]}, "a task twice"),

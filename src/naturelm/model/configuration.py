@@ -71,23 +71,24 @@ class BeatsConfig(PreTrainedConfig):
 
 @dataclass(frozen=True)
 class WordHint:
-    """How many of the likeliest words of a task's answers are spelt out, and in how many tokens each."""
+    """How many of the likeliest words of a task's answers are spelt out, in how many tokens each, and after which text."""
 
     task: str
     words: int
     tokens: int
+    title: str = ""
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> "WordHint":
-        """From a mapping with just these fields. ValueError if it is not."""
-        if set(fields) != {"task", "words", "tokens"}:
+        """From a mapping with just these fields; `title` may be missing. ValueError if it is not."""
+        if set(fields) | {"title"} != {"task", "words", "tokens", "title"}:
             raise ValueError(
-                f"word_hints of the projector have task, words and tokens each, not {dict(fields)}"
+                f"word_hints of the projector have task, words and tokens each, and may have a title, not {dict(fields)}"
             )
         numbers = fields["words"], fields["tokens"]
         if not all(type(number) is int and number >= 1 for number in numbers):
             raise ValueError(f"words and tokens of word_hints are whole numbers from 1, not {dict(fields)}")
-        return cls(str(fields["task"]), *numbers)
+        return cls(str(fields["task"]), *numbers, str(fields.get("title", "")))
 
 
 class NatureLMProjectorConfig(PreTrainedConfig):
@@ -110,7 +111,8 @@ class NatureLMProjectorConfig(PreTrainedConfig):
 
     `word_hints` say of which tasks' answers the likeliest words follow, how many, and in how many tokens each is spelt
     (see `naturelm.model.word_hints`): mappings with the fields of `WordHint`. They are among the `hinted_words`, which
-    the warm-up of training taught; none until it did.
+    the warm-up of training taught; none until it did. `hint_titles` are the token ids of each hint's title, taken down
+    with them.
 
     `frame_dropout` is the share of each frame's numbers that training leaves out: behind a frozen ear that gives
     many numbers, a few recordings would otherwise be learnt by heart.
@@ -139,6 +141,7 @@ class NatureLMProjectorConfig(PreTrainedConfig):
     taught_labels: tuple[str, ...] = ()
     word_hints: tuple[dict[str, Any], ...] = ()
     hinted_words: tuple[str, ...] = ()
+    hint_titles: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.kind not in ("qformer", "mean"):
@@ -161,6 +164,12 @@ class NatureLMProjectorConfig(PreTrainedConfig):
             )
         self.word_hints = tuple(map(dict, self.word_hints))
         self.hinted_words = tuple(self.hinted_words)
+        self.hint_titles = tuple(map(tuple, self.hint_titles))
+        if self.hint_titles and len(self.hint_titles) != len(self.word_hints):
+            raise ValueError(
+                f"hint_titles of the projector are one for each of its {len(self.word_hints)} word_hints, "
+                f"not {len(self.hint_titles)}"
+            )
         if len({hint.task for hint in self.hints_of_words}) < len(self.word_hints):
             raise ValueError("word_hints of the projector name a task twice")
         most = max((hint.words for hint in self.hints_of_words), default=0)
@@ -200,6 +209,7 @@ class NatureLMProjectorConfig(PreTrainedConfig):
             spelt += self.taught_hints * self.taught_hint_tokens
         if self.hinted_words:
             spelt += sum(hint.words * hint.tokens for hint in self.hints_of_words)
+            spelt += sum(map(len, self.hint_titles))
         return self.num_windows(num_frames) * per_window + spelt
 
 

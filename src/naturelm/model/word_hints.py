@@ -17,12 +17,13 @@ from naturelm.model.spelling import CONFIDENCE_SPREAD, embedded, spelt
 
 
 class WordHints(nn.Module):
-    """The likeliest words of a clip as embeddings: for each of `word_hints` its `words` times its `tokens`.
+    """The likeliest words of a clip as embeddings: for each of `word_hints` its title and its `words` times its `tokens`.
 
     The reader sees the mean of the projector's summaries. The words of a task compete with one another and with no
     others, and stand in the order in which answers have them. To each token of a word, as the language model embeds
     it, a vector is added that is learnt for the task, scaled by how sure the reader is: the word's probability times the
-    `words` of the task, at most 1, since the words of an answer share it out among them.
+    `words` of the task, at most 1, since the words of an answer share it out among them. The title stands as the
+    language model embeds it, so that it can tell untaught what the words are for.
 
     There are no hints before `learn` has been told the words; the warm-up of training then teaches the reader.
     """
@@ -52,6 +53,10 @@ class WordHints(nn.Module):
         (words,) float, where in an answer they stand.
         """
         self.config.hinted_words = tuple(words)
+        self.config.hint_titles = tuple(
+            tuple(tokenizer(f" {hint.title}", add_special_tokens=False)["input_ids"]) if hint.title else ()
+            for hint in self.config.hints_of_words
+        )
         self._hold(len(words))
         hints = self.config.hints_of_words
         self.spellings.copy_(spelt(words, tokenizer, self.spellings.shape[1]))
@@ -66,10 +71,14 @@ class WordHints(nn.Module):
         """
         with torch.no_grad():
             logits = self.reader(mean_summary(summaries, real)).float()
-        rows = []
+        # Checkpoints from before there were titles have none.
+        titles = self.config.hint_titles or ((),) * len(self.config.word_hints)
+        rows: list[Tensor] = []
         for number, hint in enumerate(self.config.hints_of_words):
             sure, words = self._likeliest(logits, number, hint)
             ids = self.spellings[words][..., : hint.tokens]
+            if title := titles[number]:
+                rows.append(embed(ids.new_tensor(title).long()).expand(len(ids), -1, -1))
             rows.append(embedded(embed, ids, sure, self.confidence[number]))
         return torch.cat(rows, dim=1)
 

@@ -181,7 +181,7 @@ def _misfits(
     else:
         ear = _differences(ours.audio_config.to_dict(), read.audio_config.to_dict(), "audio_config.")
     # Dropout of the bridge matters only to training, and what hints were taught only with hints, which differ too.
-    unused = {"dropout", "taught_labels", "hinted_words"} | (
+    unused = {"dropout", "taught_labels", "hinted_words", "hint_titles"} | (
         _QFORMER_ONLY if ours.projector_config.kind == "mean" else set()
     )
     projector = _differences(
