@@ -1,8 +1,9 @@
-"""What the lessons of `mini`'s warm-up bring: the same short warm-up with them and without, then names of unheard clips.
+"""What parts of `mini`'s warm-up bring: the same short warm-up with each and without, then names of unheard clips.
 
-    python benchmarks/lessons.py --corpus starter
+    python benchmarks/warm_up.py --corpus starter
+    python benchmarks/warm_up.py --corpus starter --side as-shipped --side no-kept-features --steps 600
 
-Both take as many steps of as many clips; the lessons take the share of them that they have in `mini-stage1`. Then the
+All take as many steps of as many clips; the lessons take the share of them that they have in `mini-stage1`. Then the
 reader through word embeddings names the clips of the validation part whose common name is asked for: the share of the
 answers' words that are among as many words that it finds likeliest. Chance is what the most frequent words would have.
 """
@@ -12,6 +13,7 @@ import tempfile
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,20 +39,27 @@ from naturelm.train.warm_up import (
 
 CONFIGURATION = "mini-stage1"
 TASK = "species-common"
+SIDES: dict[str, dict[str, Any]] = {
+    "as-shipped": {},
+    "no-lessons": {"lessons": ()},
+    "no-kept-features": {"keep_features": False},
+    "no-colouring": {"colouring_db": 0.0},
+}
+"""What each side has otherwise than `mini-stage1`."""
 
 
 def main() -> None:
     arguments = _arguments()
-    with_lessons = _shortened(arguments.corpus, arguments.steps)
-    assert with_lessons.warm_up is not None
-    without = replace(with_lessons, warm_up=replace(with_lessons.warm_up, lessons=()))
+    shipped = _shortened(arguments.corpus, arguments.steps)
+    assert shipped.warm_up is not None
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("warm-up", "words right", "seconds of steps"):
+    for heading in ("warm-up", "words right", "the first to it", "seconds of steps"):
         table.add_column(heading)
     shares = []
     with tempfile.TemporaryDirectory() as scratch:
-        for name, options in (("without lessons", without), ("with lessons", with_lessons)):
-            run = Path(scratch, name.replace(" ", "-"))
+        for side in arguments.side or SIDES:
+            run = Path(scratch, side)
+            options = replace(shipped, warm_up=replace(shipped.warm_up, **SIDES[side]))
             train(options, run)
             shares.append(_words_right(options, run))
             seconds = max(
@@ -58,10 +67,10 @@ def main() -> None:
                 for line in read_log(run)
                 if line["kind"] == "step" and line["phase"] == PHASES[0]
             )
-            table.add_row(name, f"{shares[-1]:.1%}", f"{seconds:.0f}")
+            table.add_row(side, f"{shares[-1]:.1%}", f"{shares[0] / shares[-1]:.2f}", f"{seconds:.0f}")
     console = Console(width=100)
     console.print(table)
-    console.print(f"chance: {_chance(with_lessons):.1%}; ratio of words right: {shares[1] / shares[0]:.2f}")
+    console.print(f"chance: {_chance(shipped):.1%}")
 
 
 def _shortened(corpus: Path, steps: int) -> TrainOptions:
@@ -132,6 +141,7 @@ def _arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--corpus", type=Path, required=True)
+    parser.add_argument("--side", action="append", choices=SIDES, help="again and again; without it all")
     parser.add_argument("--steps", type=int, default=1000)
     return parser.parse_args()
 
