@@ -45,7 +45,7 @@ FACTS = RunFacts(
     task_shares={"species-common": 0.75, "detection": 0.25},
     source_shares={"xeno-canto": 1.0},
 )  # fmt: skip
-WARM_UP = WarmUpOptions(100, lessons=(Lesson(30, ("species-common",), unmixed=True),))
+WARM_UP = WarmUpOptions(100, colouring_db=5, lessons=(Lesson(30, ("species-common",), unmixed=True),))
 STEP = {"kind": "step", "phase": "answers", "loss": 1.0}
 LOG: tuple[dict[str, Any], ...] = (
     {"kind": "step", "phase": "warm-up", "step": 100, "seconds": 1800.0},
@@ -223,6 +223,7 @@ def test_training(tmp_path: Path) -> None:
     assert mixture["species-common"] == ["75.0%", "80", "80.0%"]
     assert mixture["detection"] == ["25.0%", "20", "20.0%"]
     assert "100 steps of 32 clips" in card
+    assert "100 steps of 32 clips, learning rate 0.001, clips coloured by 5 dB" in card
     assert "| 30 steps of species-common, clips of one source and one taxon |" in card
     assert "20 of 8 pairs" in card
     assert "beta 0.9 and 0.999, weight decay 0.05" in card

@@ -283,9 +283,10 @@ def _stage(number: int, stage: Stage) -> str:
 def _settings(options: TrainOptions, stage: Stage) -> Rows:
     optimizer, warm_up = options.optimizer, options.warm_up
     if warm_up is not None:
+        coloured = f", clips coloured by {warm_up.colouring_db:g} dB" if warm_up.colouring_db else ""
         yield (
             "perception first",
-            f"{warm_up.steps:,} steps of {warm_up.batch_size} clips, learning rate {warm_up.learning_rate:g}",
+            f"{warm_up.steps:,} steps of {warm_up.batch_size} clips, learning rate {warm_up.learning_rate:g}{coloured}",
         )
         for lesson in warm_up.lessons:
             alone = ", clips of one source and one taxon" if lesson.unmixed else ""
