@@ -222,7 +222,6 @@ def test_training(tmp_path: Path) -> None:
     mixture = rows_of(card, "task | share asked for | drawn | share drawn")
     assert mixture["species-common"] == ["75.0%", "80", "80.0%"]
     assert mixture["detection"] == ["25.0%", "20", "20.0%"]
-    assert "100 steps of 32 clips" in card
     assert "100 steps of 32 clips, learning rate 0.001, clips coloured by 5 dB" in card
     assert "| 30 steps of species-common, clips of one source and one taxon |" in card
     assert "20 of 8 pairs" in card

@@ -1,7 +1,7 @@
 """What an ear begins with, kept on disk: a warm-up hears every clip several times, and is small beside its reading.
 
-Reading and decoding a clip and making its filter bank takes a core about as long as the whole step of a small ear
-on it. So the filter bank is written to a file when a clip comes for the first time, and read from there afterwards.
+Reading and decoding a clip and making its filter bank takes a core half as long as the rest of a small ear's step on
+it. So the filter bank is written to a file when a clip comes for the first time, and read from there afterwards.
 """
 
 import struct
