@@ -61,6 +61,7 @@ def test_likeliest_words_follow_the_windows_in_the_order_of_answers() -> None:
             among = np.flatnonzero(OF_TASK[hint["task"]])
             chances = dict(zip(among.tolist(), np.exp(logits[among]), strict=True))
             whole = sum(chances.values())
+            sharing = min(hint["words"], whole**2 / sum(chance**2 for chance in chances.values()))
             best = sorted(among.tolist(), key=lambda word: -chances[word])[: hint["words"]]
             places = PLACES[hint["task"]]
             assert model.config.projector_config.hinted_words == WORDS
@@ -68,7 +69,7 @@ def test_likeliest_words_follow_the_windows_in_the_order_of_answers() -> None:
                 ids = naturelm.processor.tokenizer(f" {WORDS[word]}", add_special_tokens=False)["input_ids"]
                 ids = ids[: hint["tokens"]]
                 embeddings = model.get_input_embeddings()(torch.tensor(ids))
-                sure = min(1.0, chances[word] / whole * hint["words"])
+                sure = min(1.0, chances[word] / whole * sharing)
                 assert torch.allclose(spelt[: len(ids)] - sure * confidence, embeddings, atol=1e-4)
                 spelt = spelt[hint["tokens"] :]
                 seen.add((hint["task"], word))

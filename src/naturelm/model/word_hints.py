@@ -21,9 +21,11 @@ class WordHints(nn.Module):
 
     The reader sees the mean of the projector's summaries. The words of a task compete with one another and with no
     others, and stand in the order in which answers have them. To each token of a word, as the language model embeds
-    it, a vector is added that is learnt for the task, scaled by how sure the reader is: the word's probability times the
-    `words` of the task, at most 1, since the words of an answer share it out among them. The title stands as the
-    language model embeds it, so that it can tell untaught what the words are for.
+    it, a vector is added that is learnt for the task, scaled by how sure the reader is: the word's probability
+    times the number of words that seem to share it out among them, as those of an answer do. That number is 1 / sum of
+    squared probabilities, at most the `words` of the task; the product is at most 1. So beside one sure word the others stand
+    out as unlikely. The
+    title stands as the language model embeds it, so that it can tell untaught what the words are for.
 
     There are no hints before `learn` has been told the words; the warm-up of training then teaches the reader.
     """
@@ -87,7 +89,8 @@ class WordHints(nn.Module):
         chances = logits.masked_fill(~self.of_task[number], -torch.inf).softmax(-1)
         best, words = chances.topk(hint.words, dim=1)
         order = self.places[number][words].argsort(dim=1, stable=True)
-        return (best.gather(1, order) * hint.words).clamp(max=1), words.gather(1, order)
+        sharing = (1 / chances.square().sum(1, keepdim=True)).clamp(max=hint.words)
+        return (best.gather(1, order) * sharing).clamp(max=1), words.gather(1, order)
 
     def _hold(self, words: int) -> None:
         device = self.confidence.device
