@@ -53,21 +53,26 @@ def main() -> None:
     shipped = _shortened(arguments.corpus, arguments.steps)
     assert shipped.warm_up is not None
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("warm-up", "words right", "the first to it", "seconds of steps"):
+    for heading in ("warm-up", "words right", "first / it", "seconds of steps", "it / first"):
         table.add_column(heading)
-    shares = []
+    shares, times = [], []
     with tempfile.TemporaryDirectory() as scratch:
         for side in arguments.side or SIDES:
             run = Path(scratch, side)
             options = replace(shipped, warm_up=replace(shipped.warm_up, **SIDES[side]))
             train(options, run)
             shares.append(_words_right(options, run))
-            seconds = max(
-                line["seconds"]
-                for line in read_log(run)
-                if line["kind"] == "step" and line["phase"] == PHASES[0]
+            times.append(
+                max(
+                    line["seconds"]
+                    for line in read_log(run)
+                    if line["kind"] == "step" and line["phase"] == PHASES[0]
+                )
             )
-            table.add_row(side, f"{shares[-1]:.1%}", f"{shares[0] / shares[-1]:.2f}", f"{seconds:.0f}")
+            ratios = shares[0] / shares[-1], times[-1] / times[0]
+            table.add_row(
+                side, f"{shares[-1]:.1%}", f"{ratios[0]:.2f}", f"{times[-1]:.0f}", f"{ratios[1]:.2f}"
+            )
     console = Console(width=100)
     console.print(table)
     console.print(f"chance: {_chance(shipped):.1%}")

@@ -110,11 +110,17 @@ def test_they_come_back_with_the_checkpoint(tmp_path: Path) -> None:
             {"word_hints": [{"task": "name", "words": 3, "tokens": 1, "head": "a"}]},
             "task, words and tokens each",
         ),
-        ({"word_hints": HINTS, "hint_titles": [[1]]}, "one for each of its 2 word_hints, not 1"),
+        (
+            {"word_hints": HINTS, "hinted_words": WORDS, "hint_titles": [[1]]},
+            "each of its 2 word_hints, not 1",
+        ),
         ({"word_hints": [{"task": "name", "words": 0, "tokens": 1}]}, "whole numbers from 1"),
         ({"word_hints": [{"task": "name", "words": 1.5, "tokens": 1}]}, "whole numbers from 1"),
         ({"word_hints": [*HINTS, HINTS[0]]}, "a task twice"),
-        ({"word_hints": HINTS, "hinted_words": ["dog", "cat"]}, "want 3 words of its 2"),
+        (
+            {"word_hints": HINTS, "hinted_words": ["dog", "cat"], "hint_titles": [[], [1]]},
+            "want 3 words of its 2",
+        ),
         ({"hinted_words": ["dog", "cat"]}, "want 0 words of its 2"),
     ],
 )

@@ -165,9 +165,9 @@ class NatureLMProjectorConfig(PreTrainedConfig):
         self.word_hints = tuple(map(dict, self.word_hints))
         self.hinted_words = tuple(self.hinted_words)
         self.hint_titles = tuple(map(tuple, self.hint_titles))
-        if self.hint_titles and len(self.hint_titles) != len(self.word_hints):
+        if self.hinted_words and len(self.hint_titles) != len(self.word_hints):
             raise ValueError(
-                f"hint_titles of the projector are one for each of its {len(self.word_hints)} word_hints, "
+                f"with hinted_words hint_titles are one for each of its {len(self.word_hints)} word_hints, "
                 f"not {len(self.hint_titles)}"
             )
         if len({hint.task for hint in self.hints_of_words}) < len(self.word_hints):

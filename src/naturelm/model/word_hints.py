@@ -21,11 +21,11 @@ class WordHints(nn.Module):
 
     The reader sees the mean of the projector's summaries. The words of a task compete with one another and with no
     others, and stand in the order in which answers have them. To each token of a word, as the language model embeds
-    it, a vector is added that is learnt for the task, scaled by how sure the reader is: the word's probability
-    times the number of words that seem to share it out among them, as those of an answer do. That number is 1 / sum of
-    squared probabilities, at most the `words` of the task; the product is at most 1. So beside one sure word the others stand
-    out as unlikely. The
-    title stands as the language model embeds it, so that it can tell untaught what the words are for.
+    it, a vector is added that is learnt for the task, scaled by how sure the reader is: the word's
+    probability times the number of words that seem to share it out among them, as those of an answer do. That number is
+    1 / sum of squared probabilities, at most the `words` of the task; the product is at most 1. So beside one sure word
+    the others stand out as unlikely. The title stands as the language model embeds it, so that it can tell untaught what
+    the words are for.
 
     There are no hints before `learn` has been told the words; the warm-up of training then teaches the reader.
     """
@@ -73,13 +73,11 @@ class WordHints(nn.Module):
         """
         with torch.no_grad():
             logits = self.reader(mean_summary(summaries, real)).float()
-        # Checkpoints from before there were titles have none.
-        titles = self.config.hint_titles or ((),) * len(self.config.word_hints)
         rows: list[Tensor] = []
         for number, hint in enumerate(self.config.hints_of_words):
             sure, words = self._likeliest(logits, number, hint)
             ids = self.spellings[words][..., : hint.tokens]
-            if title := titles[number]:
+            if title := self.config.hint_titles[number]:
                 rows.append(embed(ids.new_tensor(title).long()).expand(len(ids), -1, -1))
             rows.append(embedded(embed, ids, sure, self.confidence[number]))
         return torch.cat(rows, dim=1)
