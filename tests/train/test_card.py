@@ -161,8 +161,8 @@ def test_what_is_spelt_out_for_the_language_model() -> None:
     assert sum(counts.values()) == sum(parameter.numel() for parameter in model.parameters())
     card = model_card(a_model(config=model.config, parameters=counts), name="tiny")
     spelt = rows_of(card, "part | what | parameters")["hints"]
-    assert spelt == ["spelt out: 3 of the words for species-common, 1 of the words for sex", "164"]
-    assert "of 4 that the audio side was taught" in card
+    assert spelt == ["spelt out: 4 words, for 2 kinds of question", "164"]
+    assert "of 4 that the audio side was taught before it: 3 for species-common, 1 for sex." in card
     assert "hints" not in rows_of(model_card(a_model(), name="tiny"), "part | what | parameters")
 
 
@@ -183,7 +183,7 @@ def test_data_with_licences_and_what_they_bind(tmp_path: Path) -> None:
     of = [
         ("CC0-1.0", "esc"),
         ("CC-BY-NC-SA-4.0", "xeno-canto"),
-        ("CC-BY-NC-SA-4.0", "xeno-canto"),
+        ("CC-BY-NC-SA-4.0 + GPL-2.0+", "xeno-canto+esc"),
         ("GPL-3.0", "esc"),
     ]
     pairs = [a_pair(n, license=licence, source_dataset=source) for n, (licence, source) in enumerate(of)]
@@ -196,10 +196,11 @@ def test_data_with_licences_and_what_they_bind(tmp_path: Path) -> None:
     assert corpora["small"][:2] == ["4", "0.0011"]
     assert corpora["gone"][:2] == ["70", ""]
     assert "No longer there to be read" in card
-    licences = rows_of(card, "licence of the sounds | pairs | share | hours | recordings")
+    licences = rows_of(card, "licence of the sounds | pairs | share | hours")
     assert licences["CC-BY-NC-SA-4.0"][:2] == ["2", "50.0%"]
     assert "CC-BY-ND-4.0" not in card  # not trained on
-    assert rows_of(card, "source | pairs | share | hours | recordings")["esc"][0] == "2"
+    assert rows_of(card, "source | pairs | share | hours")["esc"][:2] == ["3", "75.0%"]
+    assert licences["GPL-2.0+"][0] == "1"
     assert "- CC-BY-NC-SA-4.0 (share-alike, non-commercial)\n" in card
     assert "- GPL-3.0 (share-alike)\n" in card
     assert "- CC0-1.0\n" in card

@@ -14,13 +14,13 @@ from typing import Any
 
 import yaml
 
-from naturelm.corpus.stats import hours_text
+from naturelm.corpus.stats import Group, hours_text
 from naturelm.model.birdnet import BirdNetConfig
 from naturelm.model.birdnet_files import BIRDNET_LICENCE, BIRDNET_SOURCE
 from naturelm.model.configuration import NatureLMConfig
 from naturelm.model.embedded import EMBEDDED_LLMS
 from naturelm.model.modeling import NatureLMForConditionalGeneration
-from naturelm.train.lineage import CorpusContent, Stage, merged
+from naturelm.train.lineage import CorpusContent, Stage, by_part
 from naturelm.train.markdown import Rows, code_block, escaped, figure, finite, table
 from naturelm.train.options import TrainError, TrainOptions
 from naturelm.train.parts import READERS, part_of
@@ -158,7 +158,9 @@ def _model(facts: ModelFacts) -> str:
     if bridge.hinted_words:
         taught += (
             f"\n\nThe likeliest words of its answers are spelt out for the language model, of {len(bridge.hinted_words)} "
-            "that the audio side was taught before it."
+            "that the audio side was taught before it: "
+            + ", ".join(f"{hint.words} for {escaped(hint.task)}" for hint in bridge.hints_of_words)
+            + "."
         )
     if bridge.taught_labels:
         names = ", ".join(map(escaped, bridge.taught_labels))
@@ -175,7 +177,8 @@ def _model(facts: ModelFacts) -> str:
 def _hints(bridge: Any) -> str:
     """What is spelt out for the language model."""
     spelt = [(bridge.label_hints, "labels of the ear"), (bridge.taught_hints, "labels that it was taught")]
-    spelt += [(hint.words, f"of the words for {hint.task}") for hint in bridge.hints_of_words]
+    words = bridge.hints_of_words
+    spelt.append((sum(hint.words for hint in words), f"words, for {len(words)} kinds of question"))
     return "spelt out: " + ", ".join(f"{count} {what}" for count, what in spelt if count)
 
 
@@ -235,9 +238,12 @@ def _data(stages: Sequence[Stage]) -> str:
         )
     read = [of for of in corpora if of.hours is not None]
     if read:
-        parts.append("As the corpora hold it, before the weights of the mixture:")
-        parts.append(_shares("source", merged(group for of in read for group in of.sources)))
-        parts.append(_shares("licence of the sounds", _license_groups(read)))
+        parts.append(
+            "As the corpora hold it, before the weights of the mixture; a clip of several sources counts for each of them:"
+        )
+        pairs = sum(of.facts.rows for of in read)
+        parts.append(_shares("source", by_part((group for of in read for group in of.sources), "+"), pairs))
+        parts.append(_shares("licence of the sounds", _license_groups(read), pairs))
     return "\n\n".join(parts)
 
 
@@ -246,23 +252,22 @@ def _corpora(stages: Sequence[Stage]) -> list[CorpusContent]:
     return list({of.facts.manifest_hash: of for stage in stages for of in stage.corpora}.values())
 
 
-def _license_groups(corpora: Iterable[CorpusContent]) -> tuple[Any, ...]:
-    return merged(group for of in corpora for group in of.licenses)
+def _license_groups(corpora: Iterable[CorpusContent]) -> tuple[Group, ...]:
+    return by_part((group for of in corpora for group in of.licenses), " + ")
 
 
-def _shares(heading: str, groups: Sequence[Any]) -> str:
-    pairs = sum(group.pairs for group in groups) or 1
+def _shares(heading: str, groups: Sequence[Group], pairs: int) -> str:
+    # Not the recordings: those of a mixture are not known apart.
     rows = [
         (
             group.key[-1] or "not known",
             f"{group.pairs:,}",
-            f"{group.pairs / pairs:.1%}",
+            f"{group.pairs / max(1, pairs):.1%}",
             hours_text(group.hours),
-            f"{group.recordings:,}",
         )
         for group in groups
     ]
-    return table((heading, "pairs", "share", "hours", "recordings"), rows)
+    return table((heading, "pairs", "share", "hours"), rows)
 
 
 def _stage(number: int, stage: Stage) -> str:

@@ -92,17 +92,21 @@ def read_lineage(model: Path) -> tuple[Stage, ...]:
     return tuple(stages)
 
 
-def merged(groups: Iterable[Group]) -> tuple[Group, ...]:
-    """Groups of several corpora by the last part of their key, those of one key added up, the largest first."""
+def by_part(groups: Iterable[Group], separator: str) -> tuple[Group, ...]:
+    """What is in some corpora, by what the last parts of the groups' keys are joined from, the largest first.
+
+    A pair of several sources counts for each of them: the groups add up to more than there is.
+    """
     totals: dict[str, tuple[int, int, float, int]] = {}
     for group in groups:
-        pairs, clips, hours, recordings = totals.get(group.key[-1], (0, 0, 0.0, 0))
-        totals[group.key[-1]] = (
-            pairs + group.pairs,
-            clips + group.clips,
-            hours + group.hours,
-            recordings + group.recordings,
-        )
+        for part in set(group.key[-1].split(separator)):
+            pairs, clips, hours, recordings = totals.get(part, (0, 0, 0.0, 0))
+            totals[part] = (
+                pairs + group.pairs,
+                clips + group.clips,
+                hours + group.hours,
+                recordings + group.recordings,
+            )
     return tuple(
         sorted(
             (Group((key,), *of) for key, of in totals.items()), key=lambda group: (-group.pairs, group.key)
