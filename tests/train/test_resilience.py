@@ -291,5 +291,6 @@ def test_a_damaged_checkpoint_is_named(root: Path, tmp_path: Path) -> None:
     train(options, tmp_path / "run")
     weights = tmp_path / "run" / "checkpoints" / "answers-000002" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:500])
+    shutil.rmtree(tmp_path / "run" / "model")  # or the run would be finished
     with pytest.raises(TrainError, match="answers-000002"):
         train(options, tmp_path / "run", resume=True)

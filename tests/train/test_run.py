@@ -246,6 +246,17 @@ def test_a_misspelt_field_of_the_model_is_named(root: Path, tmp_path: Path) -> N
         train(replace(options, model=model), tmp_path / "run")
 
 
+def test_a_finished_run_is_left_as_it_is(root: Path, tmp_path: Path) -> None:
+    options = tiny_options(root, steps=1)
+    first = train(options, tmp_path / "run")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert train(options, tmp_path / "run", resume=True) == first
+    assert {path: path.read_bytes() for path in before} == before
+    (tmp_path / "run" / "model" / "config.json").unlink()  # not whole: it is written again
+    assert train(options, tmp_path / "run", resume=True).state == "finished"
+    assert (tmp_path / "run" / "model" / "config.json").exists()
+
+
 def test_a_folder_with_a_run_is_not_overwritten(root: Path, tmp_path: Path) -> None:
     options = tiny_options(root, steps=1)
     train(options, tmp_path / "run")

@@ -55,14 +55,18 @@ def begin_facts(
 def resume_facts(out: Path, newest: RunCheckpoint, corpora: Sequence[Corpus]) -> None:
     """Note that a run goes on. TrainError if it would go on with other corpora."""
     before = read_facts(out)
+    _require_same(out, before, corpora)
+    resumed = (*before.resumed, Resumption(_now(), newest.phase, newest.step))
+    write_facts(out, replace(before, resumed=resumed, state="running", finished=None, reason=None))
+
+
+def _require_same(out: Path, before: RunFacts, corpora: Sequence[Corpus]) -> None:
     for then, now in zip_longest(before.corpora, map(_corpus_facts, corpora)):
         if then is None or now is None or then.manifest_hash != now.manifest_hash:
             name = (then or now).name if then or now else ""
             raise TrainError(
                 f"{out}: the corpus {name} is not the one that this run began with; resume with that one"
             )
-    resumed = (*before.resumed, Resumption(_now(), newest.phase, newest.step))
-    write_facts(out, replace(before, resumed=resumed, state="running", finished=None, reason=None))
 
 
 def close_facts(out: Path, state: State, reason: str | None) -> None:
@@ -73,6 +77,15 @@ def close_facts(out: Path, state: State, reason: str | None) -> None:
 def has_facts(out: Path) -> bool:
     """Whether a run got so far as to note anything."""
     return (out / FACTS).exists()
+
+
+def is_finished(out: Path, corpora: Sequence[Corpus]) -> bool:
+    """Whether a run came to its end. TrainError if it was one of other corpora."""
+    if not has_facts(out):
+        return False
+    facts = read_facts(out)
+    _require_same(out, facts, corpora)
+    return facts.state == "finished"
 
 
 def _shares(names: Sequence[str] | np.ndarray, probabilities: np.ndarray) -> dict[str, float]:

@@ -31,7 +31,7 @@ from naturelm.train.checkpoints import (
 )
 from naturelm.train.data import AnswerCollator, Example, TrainingRows
 from naturelm.train.evaluation import EvaluationRows, Evaluator
-from naturelm.train.facts import begin_facts, close_facts, has_facts, resume_facts
+from naturelm.train.facts import begin_facts, close_facts, has_facts, is_finished, resume_facts
 from naturelm.train.kept_features import KeptFeatures, kept_features
 from naturelm.train.label_rows import (
     LABEL_SOURCE,
@@ -106,7 +106,8 @@ def train(options: TrainOptions, out: Path, *, resume: bool = False, fresh: bool
     """Train as the options say.
 
     out: the run's folder (see docs/training.md). resume: go on from its newest checkpoint, with the same
-    batches; nothing to go on from begins at the beginning. fresh: throw away what is in the folder.
+    batches; nothing to go on from begins at the beginning, and a finished run stays as it is. fresh: throw
+    away what is in the folder.
 
     A run that is stopped by a signal, or by a fault that it cannot get past (a loss that is no number, a pair
     that cannot be read, a full disk), leaves a checkpoint that loads, and says so in the report. Raises
@@ -120,6 +121,8 @@ def train(options: TrainOptions, out: Path, *, resume: bool = False, fresh: bool
     _require_folder(options, out, resume=resume, fresh=fresh)
     # What cannot be trained on is refused before anything is written.
     run = _Run(options, out, process)
+    if resume and (done := _finished(run)) is not None:
+        return done
     process.wait_for_everyone()
     if process.is_main_process:
         _prepare_folder(options, out, fresh=fresh)
@@ -458,6 +461,14 @@ class _Run:
             processes=self.process.num_processes,
             precision=lambda: autocast(options.precision, built.model.device),
         )
+
+
+def _finished(run: _Run) -> TrainReport | None:
+    """How a run ended before, if it came to its end and its model is there. TrainError if it was of other corpora."""
+    if not ((run.out / MODEL / "config.json").exists() and is_finished(run.out, run.corpora)):
+        return None
+    *_, loss = None, *(line["loss"] for line in read_log(run.out) if line["kind"] == "evaluation")
+    return TrainReport(run.out, run.options.steps, "finished", "", loss)
 
 
 def _tally(columns: MixtureRows) -> Tally:
