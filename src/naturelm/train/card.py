@@ -388,7 +388,7 @@ def _results(stage: Stage | None) -> str:
             )
             for row in stage.scores
         ]
-        parts.append("Of free answers, with 95% intervals:")
+        parts.append("Of free answers, and (`choice`) of the likeliest of a closed set, with 95% intervals:")
         parts.append(table(("component", "metric", "value", "interval", "n", "chance", "baseline"), rows))
     evaluations = [line for line in stage.log if line["kind"] == "evaluation"] if stage else []
     answers = [line for line in evaluations if line["phase"] == "answers"]
