@@ -14,13 +14,13 @@ from typing import Any
 
 import yaml
 
-from naturelm.corpus.stats import Group, hours_text
+from naturelm.corpus.stats import hours_text
 from naturelm.model.birdnet import BirdNetConfig
 from naturelm.model.birdnet_files import BIRDNET_LICENCE, BIRDNET_SOURCE
 from naturelm.model.configuration import NatureLMConfig
 from naturelm.model.embedded import EMBEDDED_LLMS
 from naturelm.model.modeling import NatureLMForConditionalGeneration
-from naturelm.train.lineage import CorpusContent, Stage, by_part
+from naturelm.train.lineage import CorpusContent, Part, Stage, by_part
 from naturelm.train.markdown import Rows, code_block, escaped, figure, finite, table
 from naturelm.train.options import TrainError, TrainOptions
 from naturelm.train.parts import READERS, part_of
@@ -252,20 +252,19 @@ def _corpora(stages: Sequence[Stage]) -> list[CorpusContent]:
     return list({of.facts.manifest_hash: of for stage in stages for of in stage.corpora}.values())
 
 
-def _license_groups(corpora: Iterable[CorpusContent]) -> tuple[Group, ...]:
+def _license_groups(corpora: Iterable[CorpusContent]) -> tuple[Part, ...]:
     return by_part((group for of in corpora for group in of.licenses), " + ")
 
 
-def _shares(heading: str, groups: Sequence[Group], pairs: int) -> str:
-    # Not the recordings: those of a mixture are not known apart.
+def _shares(heading: str, parts: Sequence[Part], pairs: int) -> str:
     rows = [
         (
-            group.key[-1] or "not known",
-            f"{group.pairs:,}",
-            f"{group.pairs / max(1, pairs):.1%}",
-            hours_text(group.hours),
+            part.name or "not known",
+            f"{part.pairs:,}",
+            f"{part.pairs / max(1, pairs):.1%}",
+            hours_text(part.hours),
         )
-        for group in groups
+        for part in parts
     ]
     return table((heading, "pairs", "share", "hours"), rows)
 
@@ -428,7 +427,7 @@ def _licenses(config: NatureLMConfig, stages: Sequence[Stage], license: str | No
             + " ".join(BIRDNET_LICENCE.terms)
         )
     corpora = _corpora(stages)
-    names = [group.key[-1] or "not known" for group in _license_groups(corpora)]
+    names = [part.name or "not known" for part in _license_groups(corpora)]
     if names:
         parts.append(
             "The sounds that it was trained on are under these licences:\n\n"

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,25 +93,28 @@ def read_lineage(model: Path) -> tuple[Stage, ...]:
     return tuple(stages)
 
 
-def by_part(groups: Iterable[Group], separator: str) -> tuple[Group, ...]:
+@dataclass(frozen=True)
+class Part:
+    """What has one source or one licence, alone or among others."""
+
+    name: str
+    pairs: int
+    hours: float
+
+
+def by_part(groups: Iterable[Group], separator: str) -> tuple[Part, ...]:
     """What is in some corpora, by what the last parts of the groups' keys are joined from, the largest first.
 
-    A pair of several sources counts for each of them: the groups add up to more than there is.
+    A pair of several sources counts for each of them: the parts add up to more than there is.
     """
-    totals: dict[str, tuple[int, int, float, int]] = {}
+    pairs: Counter[str] = Counter()
+    hours: dict[str, float] = defaultdict(float)
     for group in groups:
-        for part in set(group.key[-1].split(separator)):
-            pairs, clips, hours, recordings = totals.get(part, (0, 0, 0.0, 0))
-            totals[part] = (
-                pairs + group.pairs,
-                clips + group.clips,
-                hours + group.hours,
-                recordings + group.recordings,
-            )
+        for name in set(group.key[-1].split(separator)):
+            pairs[name] += group.pairs
+            hours[name] += group.hours
     return tuple(
-        sorted(
-            (Group((key,), *of) for key, of in totals.items()), key=lambda group: (-group.pairs, group.key)
-        )
+        Part(name, pairs[name], hours[name]) for name in sorted(pairs, key=lambda name: (-pairs[name], name))
     )
 
 
